@@ -1,0 +1,255 @@
+"""How fast GPT-2 124M speaks here, beside Hugging Face transformers on PyTorch, in one run.
+
+    pip install -r requirements.txt torch transformers
+    python benchmarks/inference.py
+
+Random weights at the 124M shape are written once as a TensorFlow checkpoint and once as
+transformers' own file. Each side runs in a process of its own that stays loaded; they take turns,
+so that whatever else the machine is doing meets both, and medians over the rounds are compared.
+Both decode greedily with a key/value cache, in float32, and compute only the last logits.
+
+Speed of decoding has a limit: every weight is read from memory once per token. The sweep measures
+it, in the same rounds and the same process: one vector through every weight matrix by BLAS, and
+nothing else.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+HPARAMS = {"n_vocab": 50257, "n_ctx": 1024, "n_embd": 768, "n_head": 12, "n_layer": 12}
+PROMPTS = (32, 512)
+N_DECODE = 64  # tokens after the first
+
+
+def peak_memory():
+    """Most memory this process ever had resident, mapped weights included, in bytes (Linux)."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
+def prompt_ids(n):
+    import numpy as np
+
+    return np.random.default_rng(n).integers(0, HPARAMS["n_vocab"], n)
+
+
+def timed_steps(steps):
+    """Seconds until the first of `steps`, and tokens per second after it."""
+    start = time.perf_counter()
+    next(steps)
+    first = time.perf_counter()
+    n = sum(1 for _ in steps)
+    return {"prompt": first - start, "decode": n / (time.perf_counter() - first)}
+
+
+def ours(folder):
+    """Our side: returns `measure(n_prompt)` and `sweep()`."""
+    sys.path.insert(0, str(ROOT))
+    import numpy as np
+
+    from gpt2_numpy import generate
+    from utils import load_params
+
+    params = load_params(folder / "tf", HPARAMS)
+    layers = [b[part][name]["w"] for b in params["blocks"]
+              for part, name in (("attn", "c_attn"), ("attn", "c_proj"), ("mlp", "c_fc"),
+                                 ("mlp", "c_proj"))]
+    matrices = [*layers, params["wte"].T]
+    vectors = {n: np.ones((1, n), np.float32) for n in (768, 3072)}
+
+    def measure(n_prompt, n_decode):
+        return timed_steps(generate(prompt_ids(n_prompt), params, HPARAMS["n_head"], n_decode + 1))
+
+    def sweep():
+        start = time.perf_counter()
+        for _ in range(N_DECODE):
+            for matrix in matrices:
+                vectors[matrix.shape[0]] @ matrix
+        seconds = (time.perf_counter() - start) / N_DECODE
+        return {"tokens": 1 / seconds, "bandwidth": sum(m.nbytes for m in matrices) / seconds}
+
+    return measure, sweep
+
+
+def peer(folder):
+    """The other side: transformers' GPT2LMHeadModel, stepped by hand (quicker than generate)."""
+    import torch
+    from transformers import GPT2LMHeadModel
+
+    torch.set_num_threads(os.cpu_count())
+    model = GPT2LMHeadModel.from_pretrained(folder / "transformers").eval()
+
+    def steps(ids, n_decode):
+        past = None
+        for _ in range(n_decode + 1):
+            out = model(ids, past_key_values=past, use_cache=True, logits_to_keep=1)
+            ids, past = out.logits[:, -1:].argmax(-1), out.past_key_values
+            yield ids
+
+    def measure(n_prompt, n_decode):
+        with torch.inference_mode():
+            return timed_steps(steps(torch.from_numpy(prompt_ids(n_prompt))[None], n_decode))
+
+    return measure, None
+
+
+def worker(side, folder):
+    """Serve measurements to the parent: a line in, a line of JSON out."""
+    start = time.perf_counter()
+    measure, sweep = {"ours": ours, "peer": peer}[side](folder)
+    print(json.dumps({"load": time.perf_counter() - start}), flush=True)
+    for line in sys.stdin:
+        answer = sweep() if line.strip() == "sweep" else measure(*map(int, line.split()))
+        print(json.dumps(answer | {"memory": peak_memory()}), flush=True)
+
+
+class Side:
+    """A worker process, seen from the parent."""
+
+    def __init__(self, side, folder):
+        command = [sys.executable, __file__, "--worker", side, "--folder", str(folder)]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.load = self.read()["load"]
+
+    def read(self):
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit("a benchmark process died; its message stands above")
+        return json.loads(line)
+
+    def ask(self, *question):
+        print(*question, file=self.process.stdin)
+        self.process.stdin.flush()
+        return self.read()
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def make_models(folder):
+    """The same random weights in TensorFlow's format and in transformers' own."""
+    sys.path.insert(0, str(ROOT))
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from tf_checkpoint import write_checkpoint
+
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config())
+    model.save_pretrained(folder / "transformers")
+    tensors = {}
+    for name, tensor in model.transformer.state_dict().items():
+        scope, _, kind = name.rpartition(".")
+        scope = scope.replace("h.", "h", 1) if scope.startswith("h.") else scope
+        matrix = scope.endswith(("c_attn", "c_proj", "c_fc"))
+        leaf = {"bias": "/b", "weight": "/w" if matrix else "/g"}[kind]
+        if scope in ("wte", "wpe"):
+            leaf = ""
+        array = tensor.numpy()
+        tensors[f"model/{scope.replace('.', '/')}{leaf}"] = (
+            array[None] if leaf == "/w" else array)
+    (folder / "tf").mkdir()
+    write_checkpoint(folder / "tf" / "model.ckpt", tensors)
+    (folder / "tf" / "hparams.json").write_text(json.dumps(HPARAMS))
+
+
+def evict(path):
+    """Drop a file from the page cache, so that the next reader waits for the disk."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def cold_start(folder):
+    """Seconds from nothing to the first token while the weights are on disk only, and seconds that
+    reading the file alone takes."""
+    data = folder / "tf" / "model.ckpt.data-00000-of-00001"
+    evict(data)
+    start = time.perf_counter()
+    side = Side("ours", folder)
+    side.ask(PROMPTS[0], 0)
+    first_token = time.perf_counter() - start
+    side.close()
+    evict(data)
+    start = time.perf_counter()
+    buffer = bytearray(2**22)
+    with open(data, "rb", buffering=0) as file:
+        while file.readinto(buffer):
+            pass
+    return {"first_token": first_token, "read": time.perf_counter() - start}
+
+
+def median(rows, key):
+    return statistics.median(row[key] for row in rows)
+
+
+def report(title, ours, peer, unit, better="higher"):
+    ratio = ours / peer if better == "higher" else peer / ours
+    print(f"{title:34} {ours:9.3f} {peer:9.3f}  {unit:9} {ratio:5.2f} times as good")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker == "make":
+        return make_models(arguments.folder)
+    if arguments.worker:
+        return worker(arguments.worker, arguments.folder)
+    with tempfile.TemporaryDirectory() as folder:
+        compare(Path(folder), arguments.rounds)
+
+
+def compare(folder, n_rounds):
+    subprocess.run([sys.executable, __file__, "--worker", "make", "--folder", str(folder)],
+                   check=True)
+    cold = [cold_start(folder) for _ in range(n_rounds)]
+    sides = {name: Side(name, folder) for name in ("ours", "peer")}
+    rows = {(name, n): [] for name in sides for n in PROMPTS}
+    sweeps = []
+    for _ in range(n_rounds + 1):    # the first round warms up
+        for n in PROMPTS:
+            for name, side in sides.items():
+                rows[name, n].append(side.ask(n, N_DECODE))
+                time.sleep(0.2)      # the other side's threads go to sleep
+        sweeps.append(sides["ours"].ask("sweep"))
+    for measured in (*rows.values(), sweeps):
+        del measured[0]
+
+    limit = median(sweeps, "tokens")
+    weights = (folder / "tf" / "model.ckpt.data-00000-of-00001").stat().st_size
+    print(f"{'':34} {'ours':>9} {'peer':>9}")
+    for n in PROMPTS:
+        ours, peer = rows["ours", n], rows["peer", n]
+        report(f"decode after a prompt of {n}", median(ours, "decode"), median(peer, "decode"),
+               "tokens/s")
+        report(f"prompt of {n}", median(ours, "prompt"), median(peer, "prompt"), "s", "lower")
+    report("load", sides["ours"].load, sides["peer"].load, "s", "lower")
+    report("peak memory", *(rows[name, PROMPTS[-1]][-1]["memory"] / 1e6 for name in sides), "MB",
+           "lower")
+    print(f"sweep of the weights through BLAS: {limit:.1f} tokens/s, "
+          f"{median(sweeps, 'bandwidth') / 1e9:.1f} GB/s")
+    for n in PROMPTS:
+        decode, memory = median(rows["ours", n], "decode"), rows["ours", n][0]["memory"]
+        print(f"after a prompt of {n}: decoding at {decode / limit:.0%} of the sweep, peak memory "
+              f"{memory / weights:.2f} times the weights")
+    print(f"cold start: first token after {median(cold, 'first_token'):.2f} s, reading the file "
+          f"alone {median(cold, 'read'):.2f} s")
+    for side in sides.values():
+        side.close()
+
+
+if __name__ == "__main__":
+    main()
