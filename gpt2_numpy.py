@@ -14,7 +14,7 @@ import argparse
 import errno
 import itertools
 import math
-import operator
+import numbers
 import os
 import secrets
 import sys
@@ -188,7 +188,7 @@ def check_sampling(temperature, top_k, top_p):
     """GPT2Error when `sample` cannot work with these."""
     if not 0 <= temperature < math.inf:
         raise GPT2Error(f"temperature is {temperature}; it must be 0 (greedy) or a number above")
-    if top_k != operator.index(top_k) or top_k < 0:
+    if not isinstance(top_k, numbers.Integral) or top_k < 0:
         raise GPT2Error(f"top_k is {top_k}; it must be 0 (no limit) or a whole number above")
     if not 0 < top_p <= 1:
         raise GPT2Error(f"top_p is {top_p}; it must be above 0 and at most 1 (no limit)")
@@ -457,10 +457,19 @@ def read_prompt(argument):
                         "convert the text first, for example with iconv") from error
 
 
+def spell(encoder, token_id):
+    """A token in quotes, or its bytes where they are only a part of a character."""
+    token = bytes(encoder.byte_decoder[character] for character in encoder.decoder[token_id])
+    try:
+        return repr(token.decode("utf-8"))
+    except UnicodeDecodeError:
+        return repr(token)
+
+
 def show_tokens(encoder, ids):
     """How the text was split, one token a line."""
     for token_id in ids:
-        say(f"{token_id:>7}  {encoder.decode([token_id])!r}")
+        say(f"{token_id:>7}  {spell(encoder, token_id)}")
 
 
 def score(encoder, params, n_head, ids):
@@ -471,10 +480,10 @@ def score(encoder, params, n_head, ids):
     logs = log_probs(ids, params, n_head)
     total = float(np.sum(logs, dtype=np.float64))
     lines = [f"{'log p':>9}  {'p':>8}  {'id':>6}  token",
-             f"{'-':>9}  {'-':>8}  {ids[0]:>6}  {encoder.decode(ids[:1])!r}"]
+             f"{'-':>9}  {'-':>8}  {ids[0]:>6}  {spell(encoder, ids[0])}"]
     for log_p, token_id in zip(logs.tolist(), ids[1:], strict=True):
         lines.append(f"{log_p:9.4f}  {math.exp(log_p):8.2%}  {token_id:>6}  "
-                     f"{encoder.decode([token_id])!r}")
+                     f"{spell(encoder, token_id)}")
     lines.append(f"{total:9.4f}  nats in total for the {len(logs)} tokens after the first")
     lines.append(f"{math.exp(-total / len(logs)):9.4f}  perplexity, exp(-total / {len(logs)})")
     write("\n".join(lines) + "\n")
@@ -488,7 +497,7 @@ def explain(encoder, logits, chosen):
     for token_id in best + [chosen] * (chosen not in best):
         p = float(probabilities[token_id])
         arrow = "->" if token_id == chosen else "  "
-        say(f"  {arrow} {p:7.2%}  {'#' * round(30 * p):<30}  {encoder.decode([token_id])!r}")
+        say(f"  {arrow} {p:7.2%}  {'#' * round(30 * p):<30}  {spell(encoder, token_id)}")
 
 
 def until_end(ids, end):

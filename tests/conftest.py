@@ -1,7 +1,9 @@
 """Fixtures that several test files share."""
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -18,3 +20,80 @@ def shared():
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def random_params():
+    """random_params(**hparams) are parameters large enough that every part of the model matters."""
+
+    def make(n_vocab=61, n_ctx=20, n_embd=24, n_head=3, n_layer=2, seed=0, dtype=np.float32):
+        rng = np.random.default_rng(seed)
+
+        def normal(*shape):
+            return (0.4 * rng.standard_normal(shape)).astype(dtype)
+
+        def norm():
+            return {"g": 1 + normal(n_embd), "b": normal(n_embd)}
+
+        def linear(n_in, n_out):
+            return {"w": normal(n_in, n_out), "b": normal(n_out)}
+
+        return {
+            "wte": normal(n_vocab, n_embd),
+            "wpe": normal(n_ctx, n_embd),
+            "blocks": [
+                {
+                    "ln_1": norm(),
+                    "attn": {
+                        "c_attn": linear(n_embd, 3 * n_embd),
+                        "c_proj": linear(n_embd, n_embd),
+                    },
+                    "ln_2": norm(),
+                    "mlp": {
+                        "c_fc": linear(n_embd, 4 * n_embd),
+                        "c_proj": linear(4 * n_embd, n_embd),
+                    },
+                }
+                for _ in range(n_layer)
+            ],
+            "ln_f": norm(),
+        }
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory, random_params):
+    """A model folder of a few kB: the 256 bytes, three merges, <|endoftext|>, random weights."""
+    from encoder import bytes_to_unicode
+    from tf_checkpoint import write_checkpoint
+
+    folder = tmp_path_factory.mktemp("tiny-model")
+    merges = [("h", "e"), ("Ġ", "t"), ("Ġt", "he")]
+    tokens = [*bytes_to_unicode().values(), *("".join(pair) for pair in merges), "<|endoftext|>"]
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    (folder / "encoder.json").write_text(json.dumps(vocabulary), "utf-8")
+    lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
+    (folder / "vocab.bpe").write_text("\n".join(lines) + "\n", "utf-8")
+    hparams = {"n_vocab": len(tokens), "n_ctx": 64, "n_embd": 24, "n_head": 3, "n_layer": 2}
+    (folder / "hparams.json").write_text(json.dumps(hparams))
+    (folder / "checkpoint").write_text('model_checkpoint_path: "model.ckpt"\n')
+    write_checkpoint(folder / "model.ckpt", checkpoint_tensors(random_params(**hparams)))
+    return folder
+
+
+def checkpoint_tensors(params):
+    """Nested parameters as the flat {name: array} of OpenAI's checkpoints."""
+    tensors = {"model/wte": params["wte"], "model/wpe": params["wpe"]}
+
+    def flatten(scope, node):
+        for name, value in node.items():
+            if isinstance(value, dict):
+                flatten(f"{scope}/{name}", value)
+            else:
+                tensors[f"{scope}/{name}"] = value[None] if name == "w" else value
+
+    flatten("model/ln_f", params["ln_f"])
+    for i, layer in enumerate(params["blocks"]):
+        flatten(f"model/h{i}", layer)
+    return tensors
