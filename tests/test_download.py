@@ -1,0 +1,767 @@
+"""Downloads survive a hostile server, and nothing wrong gets the name of a model's file."""
+
+import contextlib
+import errno
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import urllib3
+from test_utils import HPARAMS, make_model, make_tensors
+
+import utils
+from utils import DATA, FILES, INDEX, ModelError, download
+
+TOO_LATE = 20  # seconds after which a test that waits for another process has failed
+
+
+class Server:
+    """Serves {path: bytes} on 127.0.0.1 and misbehaves as told.
+
+    faults: {path: functions}. Each request for the path takes the first function and answers by
+        function(handler, body); when none is left, the file is served as it should be.
+    requests: (path, headers) of every request
+    """
+
+    def __init__(self, files):
+        self.files, self.faults, self.requests, self.etag = files, {}, [], '"1"'
+        self.released = threading.Event()  # what a stalled answer waits for
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+            server_of_files = outer
+
+            def do_GET(self):
+                name = self.path.rpartition("/")[2]
+                outer.requests.append((name, self.headers))
+                faults = outer.faults.get(name, [])
+                answer = faults.pop(0) if faults else serve
+                with contextlib.suppress(ConnectionError):
+                    answer(self, outer.files[name])
+
+            def log_message(self, *args):
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http.daemon_threads = True
+        self.http.handle_error = lambda *args: None  # a client that hangs up is none
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+        threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
+
+    def ranges(self, name):
+        """The Range header (or None) of each request for a file."""
+        return [headers["Range"] for asked, headers in self.requests if asked == name]
+
+    def starts(self, name):
+        """The first byte that each request for a file asks for."""
+        return [
+            int(span.removeprefix("bytes=").split("-")[0]) if span else 0
+            for span in self.ranges(name)
+        ]
+
+    def close(self):
+        self.released.set()
+        self.http.shutdown()
+        self.http.server_close()
+
+
+def send(handler, status, body=b"", length=None, **headers):
+    """Send an answer; length "none" leaves Content-Length out and closes the connection instead."""
+    handler.send_response(status)
+    headers = {"Content_Length": len(body) if length is None else length} | headers
+    if length == "none":
+        del headers["Content_Length"]
+        handler.close_connection = True
+    for name, value in headers.items():
+        handler.send_header(name.replace("_", "-"), str(value))
+    handler.end_headers()
+    handler.wfile.write(body)
+
+
+def serve(handler, body):
+    """What a good server does, ranges and If-Range included."""
+    etag = handler.server_of_files.etag
+    span = re.fullmatch(r"bytes=(\d+)-(\d*)", handler.headers.get("Range", ""))
+    if not span or handler.headers.get("If-Range", etag) != etag:
+        send(handler, 200, body, ETag=etag)
+    elif int(span[1]) >= len(body):
+        send(handler, 416, Content_Range=f"bytes */{len(body)}")
+    else:
+        start, stop = int(span[1]), int(span[2] or len(body) - 1) + 1
+        content_range = f"bytes {start}-{stop - 1}/{len(body)}"
+        send(handler, 206, body[start:stop], ETag=etag, Content_Range=content_range)
+
+
+def serve_without_ranges(handler, body):
+    send(handler, 200, body)
+
+
+def serve_like_azure(handler, body):
+    """Azure's public storage by default: an ETag without quotes, and no ranges without an end."""
+    headers = {"ETag": "0x8D193DF6FABC526", "Last_Modified": "Mon, 01 Sep 2014 09:37:09 GMT"}
+    span = re.fullmatch(r"bytes=(\d+)-(\d+)", handler.headers.get("Range", ""))
+    if not span:
+        return send(handler, 200, body, **headers)
+    start, stop = int(span[1]), int(span[2]) + 1
+    headers["Content_Range"] = f"bytes {start}-{stop - 1}/{len(body)}"
+    return send(handler, 206, body[start:stop], **headers)
+
+
+def cut(n, answer=serve):
+    """As `answer`, but the connection ends after n bytes of the body."""
+
+    def cut_short(handler, body):
+        write = handler.wfile.write
+        sent = 0
+
+        def write_some(data):
+            nonlocal sent
+            if data.startswith(b"HTTP/"):
+                return write(data)
+            write(data[: n - sent])
+            sent += len(data[: n - sent])
+            return len(data)
+
+        handler.wfile.write = write_some
+        answer(handler, body)
+        handler.wfile.write = write
+        handler.close_connection = True
+
+    return cut_short
+
+
+def stall_after(n):
+    def stall(handler, body):
+        cut(n)(handler, body)
+        handler.wfile.flush()
+        handler.server_of_files.released.wait(TOO_LATE)
+
+    return stall
+
+
+def status(code, **headers):
+    return lambda handler, body: send(handler, code, b"no", **headers)
+
+
+def html(handler, body):
+    send(handler, 200, b"<html>Sign in to the Wi-Fi</html>", Content_Type="text/html")
+
+
+def reset(handler, body):
+    linger = (1).to_bytes(4, sys.byteorder) + (0).to_bytes(4, sys.byteorder)
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    socket.close(handler.connection.detach())
+    handler.close_connection = True
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """{name: bytes} of a small model's six files."""
+    folder = make_model(tmp_path_factory.mktemp("served"))
+    return {name: (folder / name).read_bytes() for name in FILES}
+
+
+@pytest.fixture
+def server(files, monkeypatch):
+    """A server of this model under the name of 124M, and a download that is in a hurry."""
+    server = Server(dict(files))
+    monkeypatch.setenv("GPT2_BASE_URL", f"{server.url}/models/")
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setattr(utils, "RELEASED", {"124M": tuple(HPARAMS.values())})
+    monkeypatch.setattr(utils, "CHUNK", 1000)
+    monkeypatch.setattr(utils, "READ_TIMEOUT", 0.2)
+    monkeypatch.setattr(utils, "ATTEMPTS", 3)
+    monkeypatch.setattr(utils, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr(utils, "LONGEST_WAIT", 0.01)
+    monkeypatch.setattr(utils, "LOCK_WAIT", 0.01)
+    yield server
+    server.close()
+
+
+def assert_complete(folder, files):
+    """Every file is there as served, and besides the lock nothing else."""
+    for name in FILES:
+        assert (folder / name).read_bytes() == files[name], name
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*FILES, "download.lock"])
+
+
+def refusal(models_dir):
+    with pytest.raises(ModelError) as caught:
+        download("124M", models_dir)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_a_model_is_downloaded_once_and_loads(server, files, tmp_path, capfd):
+    encoder, hparams, params = utils.load_encoder_hparams_and_params("124M", tmp_path)
+    assert_complete(tmp_path / "124M", files)
+    assert hparams == HPARAMS and len(encoder.encoder) == 260
+    np.testing.assert_array_equal(params["wpe"], make_tensors()["model/wpe"])
+    assert [name for name, _ in server.requests] == list(FILES)
+    assert {headers["Accept-Encoding"] for _, headers in server.requests} == {"identity"}
+
+    utils.load_encoder_hparams_and_params("124M", tmp_path)
+    assert len(server.requests) == len(FILES)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.splitlines()[0].startswith("downloading 124M (0.1 MB) from http://127.0.0.1")
+    assert len(err.splitlines()) == 2
+
+
+@pytest.mark.parametrize("n", [0, 1, 999, 1000, 70_001, -1])
+def test_a_cut_download_goes_on_where_it_stopped(server, files, tmp_path, n):
+    n = n % len(files[DATA])
+    server.faults[DATA] = [cut(n)]
+    assert_complete(download("124M", tmp_path), files)
+    first, second = server.starts(DATA)
+    assert first == 0 and n - utils.CHUNK < second <= n  # an incomplete chunk may be lost
+    assert not second or server.ranges(DATA)[1].endswith(f"-{len(files[DATA]) - 1}")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_file_is_resumed(server, files, tmp_path, monkeypatch, name):
+    monkeypatch.setattr(utils, "CHUNK", 5)
+    server.faults[name] = [cut(10), cut(5)]
+    assert_complete(download("124M", tmp_path), files)
+    assert server.starts(name) == [0, 10, 15]
+
+
+def test_progress_starts_the_count_of_attempts_anew(server, files, tmp_path):
+    server.faults[DATA] = [cut(5000)] * 20
+    assert_complete(download("124M", tmp_path), files)
+    assert len(server.ranges(DATA)) == 21
+
+
+def test_without_progress_attempts_come_to_an_end(server, tmp_path):
+    server.faults[DATA] = [cut(5000)] + [cut(0)] * 20
+    assert "broke off" in refusal(tmp_path)
+    assert len(server.ranges(DATA)) == 1 + utils.ATTEMPTS - 1
+
+
+def test_a_server_without_ranges_starts_from_the_beginning(server, files, tmp_path):
+    server.faults[DATA] = [cut(9000), serve_without_ranges]
+    assert_complete(download("124M", tmp_path), files)
+    assert server.ranges(DATA)[1].startswith("bytes=9000-")
+
+
+def test_a_server_without_ranges_that_always_cuts_comes_to_an_end(server, tmp_path):
+    server.faults[DATA] = [cut(9000, serve_without_ranges)] * 20
+    assert "broke off" in refusal(tmp_path)
+    assert server.ranges(DATA) == [None] * utils.ATTEMPTS
+
+
+def test_azures_old_answers_are_understood(server, files, tmp_path):
+    server.faults = {name: [cut(1000, serve_like_azure), serve_like_azure] for name in FILES}
+    assert_complete(download("124M", tmp_path), files)
+    assert server.ranges(DATA) == [None, f"bytes=1000-{len(files[DATA]) - 1}"]
+    dates = [headers["If-Range"] for name, headers in server.requests if name == DATA]
+    assert dates == [None, "Mon, 01 Sep 2014 09:37:09 GMT"]
+
+
+def test_a_new_version_is_fetched_from_its_beginning(server, files, tmp_path):
+    server.faults["encoder.json"] = [cut(2000), status(404)]
+    refusal(tmp_path)
+    part = utils.part_of(tmp_path / "124M" / "encoder.json")
+    assert part.read_bytes() == files["encoder.json"][:2000]
+    server.etag = '"2"'
+    server.files["encoder.json"] = files["encoder.json"].replace(b", ", b",  ")
+    assert_complete(download("124M", tmp_path), server.files)
+    asked = [headers["If-Range"] for name, headers in server.requests if name == "encoder.json"]
+    assert asked == [None, '"1"', '"1"']
+
+
+def test_a_range_of_a_new_version_is_thrown_away(server, files, tmp_path):
+    def new_version(handler, body):
+        headers = {"ETag": '"2"', "Content_Range": f"bytes 5000-{len(body) - 1}/{len(body)}"}
+        send(handler, 206, body[5000:], **headers)
+
+    server.faults[DATA] = [cut(5000), new_version]
+    assert_complete(download("124M", tmp_path), files)
+    assert server.ranges(DATA)[2] is None
+
+
+@pytest.mark.parametrize(
+    "content_range",
+    ["bytes 4999-{last}/{size}", "bytes */{size}", "items 1-2/3", "", "bytes 5000-"],
+)
+def test_a_wrong_content_range_is_thrown_away(server, files, tmp_path, content_range):
+    def wrong(handler, body):
+        given = content_range.format(last=len(body) - 1, size=len(body))
+        send(handler, 206, body[5000:], ETag='"1"', Content_Range=given)
+
+    server.faults[DATA] = [cut(5000), wrong]
+    assert_complete(download("124M", tmp_path), files)
+    assert server.ranges(DATA)[2] is None
+
+
+def test_a_server_may_send_less_than_the_asked_range(server, files, tmp_path):
+    def some(handler, body):
+        headers = {"ETag": '"1"', "Content_Range": f"bytes 5000-5099/{len(body)}"}
+        send(handler, 206, body[5000:5100], **headers)
+
+    server.faults[DATA] = [cut(5000), some]
+    assert_complete(download("124M", tmp_path), files)
+    assert server.starts(DATA) == [0, 5000, 5100]
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("extra", [0, 1])
+def test_a_part_file_that_is_complete_or_too_long(server, files, tmp_path, name, extra):
+    part = utils.part_of(tmp_path / "124M" / name)
+    part.parent.mkdir()
+    part.write_bytes(files[name] + bytes(extra))
+    utils.etag_of(part).write_text('"1"')
+    assert_complete(download("124M", tmp_path), files)
+    asked = len(server.ranges(name))
+    assert asked == (2 if name != DATA else extra)  # a range, its refusal (416), all of it
+
+
+@pytest.mark.parametrize("etag", [None, b"", b"\xff\n\x00"])
+def test_a_part_file_of_unknown_version_is_begun_anew(server, files, tmp_path, etag):
+    part = utils.part_of(tmp_path / "124M" / DATA)
+    part.parent.mkdir()
+    part.write_bytes(b"?" * 500)
+    if etag is not None:
+        utils.etag_of(part).write_bytes(etag)
+    assert_complete(download("124M", tmp_path), files)
+    assert server.ranges(DATA) == [None]
+
+
+@pytest.mark.parametrize("length", ["none", "chunked"])
+def test_a_server_need_not_tell_the_length(server, files, tmp_path, length):
+    def serve_unmeasured(handler, body):
+        if length == "none":
+            return send(handler, 200, body, length="none")
+        chunks = [body[i : i + 3000] for i in range(0, len(body), 3000)]
+        coded = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in [*chunks, b""])
+        headers = {"Transfer_Encoding": "chunked"}
+        return send(handler, 200, coded, length="none", **headers)
+
+    server.faults = {name: [serve_unmeasured] for name in FILES}
+    assert_complete(download("124M", tmp_path), files)
+    assert len(server.requests) == len(FILES)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_cut_off_by_a_server_that_does_not_tell_the_length(server, files, tmp_path, name):
+    half = len(files[name]) // 2
+    server.faults[name] = [lambda handler, body: send(handler, 200, body[:half], length="none")] * 9
+    assert f"/124M/{name}: " in refusal(tmp_path)
+    assert not (tmp_path / "124M" / name).exists()
+
+
+@pytest.mark.parametrize("off", [-1, 1, 10**12])
+def test_weights_of_the_wrong_length_are_refused_before_they_are_fetched(
+    server, files, tmp_path, off
+):
+    server.faults[DATA] = [lambda handler, body: send(handler, 200, b"", length=len(body) + off)]
+    size = len(files[DATA])
+    assert f"is {size + off} bytes long instead of {size}" in refusal(tmp_path)
+    assert len(server.ranges(DATA)) == 1
+
+
+def test_a_wrong_total_in_a_range_is_refused(server, files, tmp_path):
+    def wrong_total(handler, body):
+        send(handler, 206, body[5000:], ETag='"1"', Content_Range=f"bytes 5000-{len(body) - 1}/999")
+
+    server.faults[DATA] = [cut(5000), wrong_total]
+    assert "is 999 bytes long instead of" in refusal(tmp_path)
+
+
+def test_weights_without_an_end_are_stopped(server, files, tmp_path):
+    def endless(handler, body):
+        send(handler, 200, body, length="none")
+        while not handler.server_of_files.released.is_set():
+            handler.wfile.write(bytes(10_000))
+
+    server.faults[DATA] = [endless]
+    assert "bytes long instead of" in refusal(tmp_path)
+    assert utils.part_of(tmp_path / "124M" / DATA).stat().st_size < len(files[DATA]) + 2000
+    assert_complete(download("124M", tmp_path), files)
+
+
+@pytest.mark.parametrize("length", ["none", 10**12])
+def test_a_small_file_without_an_end_is_stopped(server, files, tmp_path, monkeypatch, length):
+    def endless(handler, body):
+        send(handler, 200, body, length=length)
+        while not handler.server_of_files.released.is_set():
+            handler.wfile.write(bytes(10_000))
+
+    monkeypatch.setattr(utils, "SMALL_FILE", 50_000)
+    server.faults["vocab.bpe"] = [endless]
+    assert "far more than this file has" in refusal(tmp_path)
+    assert_complete(download("124M", tmp_path), files)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [status(500), status(503, Retry_After=0), status(429, Retry_After=99999), status(408), reset],
+)
+def test_a_fault_that_passes_is_waited_for(server, files, tmp_path, fault, capfd):
+    server.faults = {name: [fault] for name in FILES}
+    assert_complete(download("124M", tmp_path), files)
+    assert capfd.readouterr().err.count("trying again") == len(FILES)
+
+
+@pytest.mark.parametrize("retry_after", ["", "soon", "-1", "Wed, 21 Oct 2015 07:28:00 GMT", "٣"])
+def test_an_odd_retry_after_is_ignored(server, files, tmp_path, retry_after):
+    server.faults[INDEX] = [status(503, Retry_After=retry_after.encode().decode("latin-1"))]
+    assert_complete(download("124M", tmp_path), files)
+
+
+def test_the_waits_double_up_to_the_longest_and_heed_retry_after(server, tmp_path, monkeypatch):
+    waits = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    monkeypatch.setattr(utils, "ATTEMPTS", 9)
+    monkeypatch.setattr(utils, "FIRST_WAIT", 1)
+    monkeypatch.setattr(utils, "LONGEST_WAIT", 60)
+    asked = [None, None, 7, None, 10**9, None, None, None, None]
+    headers = [{} if seconds is None else {"Retry_After": seconds} for seconds in asked]
+    server.faults["hparams.json"] = [status(503, **given) for given in headers]
+    refusal(tmp_path)
+    assert waits == [1, 2, 7, 8, 60, 32, 60, 60]
+
+
+def test_a_fault_that_does_not_pass_ends_in_one_line(server, tmp_path):
+    server.faults["vocab.bpe"] = [status(503)] * 99
+    message = refusal(tmp_path)
+    assert f"{server.url}/models/124M/vocab.bpe: the server answered 503" in message
+    assert "GPT2_BASE_URL" in message and str(tmp_path / "124M") in message
+    assert len(server.ranges("vocab.bpe")) == utils.ATTEMPTS
+    assert not (tmp_path / "124M" / "vocab.bpe").exists()
+
+
+@pytest.mark.parametrize("code", [400, 401, 403, 404, 410, 204, 304])
+def test_other_answers_are_final(server, tmp_path, code):
+    server.faults["encoder.json"] = [lambda handler, body: send(handler, code)] * 9
+    assert f"the server answered {code}" in refusal(tmp_path)
+    assert len(server.ranges("encoder.json")) == 1
+
+
+def test_a_redirection_is_followed_but_not_in_circles(server, files, tmp_path):
+    there = {"Location": f"{server.url}/elsewhere/hparams.json"}
+    server.faults["hparams.json"] = [lambda handler, body: send(handler, 302, **there)] * 99
+    assert "redirects" in refusal(tmp_path)
+    server.faults["hparams.json"] = [lambda handler, body: send(handler, 302, **there)]
+    assert_complete(download("124M", tmp_path), files)
+
+
+@pytest.mark.parametrize("n", [0, 20_000])
+def test_a_stall_is_a_fault_that_passes(server, files, tmp_path, n):
+    server.faults[DATA] = [stall_after(n)]
+    assert_complete(download("124M", tmp_path), files)
+    assert server.starts(DATA) == [0, n]
+
+
+def test_silence_is_a_fault_that_passes(server, files, tmp_path, capfd):
+    server.faults[DATA] = [lambda handler, body: server.released.wait(TOO_LATE)]
+    assert_complete(download("124M", tmp_path), files)
+    assert "read timeout=0.2" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_an_html_page_instead_of_a_file(server, files, tmp_path, name):
+    server.faults[name] = [html]
+    message = refusal(tmp_path)
+    assert f"/124M/{name}: an HTML page" in message and "GPT2_BASE_URL" in message
+    assert not (tmp_path / "124M" / name).exists()
+    assert_complete(download("124M", tmp_path), files)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("content", [b"", b"<html></html>", b"\xff" * 99, b"{}", b"[" * 9999])
+def test_anything_else_instead_of_a_file(server, files, tmp_path, name, content):
+    server.files[name] = content
+    message = refusal(tmp_path)
+    assert f"/124M/{name}: " in message
+    assert not (tmp_path / "124M" / name).exists()
+    assert name == DATA or not utils.part_of(tmp_path / "124M" / name).exists()
+    server.files[name] = files[name]
+    assert_complete(download("124M", tmp_path), files)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("hparams.json", b'"n_layer": 2', b'"n_layer": 3'),
+        ("encoder.json", b'"hell": 258, ', b""),
+        ("vocab.bpe", b"he l\n", b""),
+        ("vocab.bpe", b"hel l\n", b"hel "),
+        ("vocab.bpe", b"hel l\n", b"e l\n"),
+        ("checkpoint", b"model.ckpt", b"model"),
+    ],
+)
+def test_a_file_of_another_model(server, files, tmp_path, name, old, new):
+    server.files[name] = files[name].replace(old, new)
+    assert f"/124M/{name}: " in refusal(tmp_path)
+    assert not (tmp_path / "124M" / name).exists()
+
+
+def test_a_compressed_answer_is_refused(server, tmp_path):
+    server.faults["hparams.json"] = [
+        lambda handler, body: send(handler, 200, body, Content_Encoding="gzip")
+    ]
+    assert "compressed, unasked" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("at", [0, 30_000, -1])
+def test_wrong_bytes_in_the_weights_are_found_and_the_tensor_named(server, files, tmp_path, at):
+    damaged = bytearray(files[DATA])
+    damaged[at] ^= 1
+    server.files[DATA] = bytes(damaged)
+    message = refusal(tmp_path)
+    assert re.search("'model/[a-z0-9_/]+' do not match their checksum", message)
+    assert not (tmp_path / "124M" / DATA).exists()
+    assert not utils.part_of(tmp_path / "124M" / DATA).exists()
+    server.files[DATA] = files[DATA]
+    assert_complete(download("124M", tmp_path), files)
+
+
+def test_an_index_that_does_not_belong_to_the_weights_is_fetched_again(server, files, tmp_path):
+    other = make_tensors()
+    other["model/ln_f/g"] = other["model/ln_f/g"] + 1
+    folder = make_model(tmp_path / "other", other)
+    server.files[INDEX] = (folder / INDEX).read_bytes()
+    assert "'model/ln_f/g' do not match" in refusal(tmp_path)
+    server.files[INDEX] = files[INDEX]
+    assert_complete(download("124M", tmp_path), files)
+
+
+def test_a_vocabulary_that_does_not_fit_its_merges_is_fetched_again(server, files, tmp_path):
+    server.files["encoder.json"] = files["encoder.json"].replace(b'"hell"', b'"hall"')
+    assert "/124M/vocab.bpe: " in refusal(tmp_path)
+    server.files["encoder.json"] = files["encoder.json"]
+    assert_complete(download("124M", tmp_path), files)
+
+
+def test_an_index_of_two_shards_is_refused_before_the_weights_are_fetched(server, tmp_path):
+    index = Path(__file__).parent / "fixtures" / "two_shards.ckpt.index"
+    server.files[INDEX] = index.read_bytes()
+    assert "2 shards" in refusal(tmp_path)
+    assert server.ranges(DATA) == []
+
+
+def test_an_index_with_other_tensors_is_refused(server, tmp_path):
+    tensors = make_tensors()
+    tensors["model/h2/ln_1/b"] = tensors.pop("model/h1/ln_1/b")
+    folder = make_model(tmp_path / "other", tensors)
+    server.files |= {name: (folder / name).read_bytes() for name in (INDEX, DATA)}
+    assert "no tensor model/h1/ln_1/b" in refusal(tmp_path)
+
+
+@pytest.fixture
+def no_waiting(monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("waited"))
+
+
+def test_no_connection_is_one_line_at_once(server, tmp_path, monkeypatch, capfd, no_waiting):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        monkeypatch.setenv("GPT2_BASE_URL", f"http://127.0.0.1:{port}")
+        message = refusal(tmp_path)
+    assert "refused" in message and "GPT2_BASE_URL" in message and "<" not in message
+    assert capfd.readouterr().err.count("\n") == 1
+
+
+def test_a_lost_connection_is_waited_for(server, files, tmp_path, monkeypatch):
+    connect = "urllib3.util.connection.create_connection"
+    working = urllib3.util.connection.create_connection
+
+    def broken(*args, **kwargs):
+        raise OSError(errno.ENETUNREACH, "Network is unreachable")
+
+    network = [broken, broken, working]  # in the pauses after a cut and two vain attempts
+    monkeypatch.setattr(time, "sleep", lambda wait: monkeypatch.setattr(connect, network.pop(0)))
+    monkeypatch.setattr(utils, "ATTEMPTS", 4)
+    server.faults[DATA] = [cut(5000)]
+    assert_complete(download("124M", tmp_path), files)
+    assert not network and server.starts(DATA) == [0, 5000]
+
+
+@pytest.mark.parametrize(
+    "url", ["", "nonsense", "ftp://127.0.0.1", "http://", "http://127.0.0.1:99999", "http://[::1"]
+)
+def test_a_nonsensical_mirror_is_one_line(server, tmp_path, monkeypatch, url):
+    monkeypatch.setattr(utils, "BASE_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("GPT2_BASE_URL", url)
+    assert "GPT2_BASE_URL" in refusal(tmp_path)
+
+
+def test_a_proxy_that_refuses_is_one_line_at_once(server, tmp_path, monkeypatch, no_waiting):
+    monkeypatch.setenv("NO_PROXY", "")
+    monkeypatch.setenv("no_proxy", "")
+    for name in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, server.url)
+    monkeypatch.setenv("GPT2_BASE_URL", "https://models.invalid")
+    message = refusal(tmp_path)
+    assert "proxy" in message and "GPT2_BASE_URL" in message
+
+
+def test_a_server_without_tls_is_one_line_at_once(server, tmp_path, monkeypatch, no_waiting):
+    monkeypatch.setenv("GPT2_BASE_URL", server.url.replace("http:", "https:"))
+    assert "SSL" in refusal(tmp_path)
+
+
+def test_too_little_disk_space_is_refused_before_anything_is_fetched(server, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=16 * 2**20 + 100_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    message = refusal(tmp_path)
+    assert "not enough disk space" in message and "--models-dir" in message
+    assert server.requests == []
+
+
+def test_a_part_file_counts_as_disk_space_taken_already(server, files, tmp_path, monkeypatch):
+    server.faults[DATA] = [cut(100_000), status(404)]
+    refusal(tmp_path)
+    usage = shutil.disk_usage(tmp_path)._replace(free=16 * 2**20 + 100_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    assert_complete(download("124M", tmp_path), files)
+
+
+def test_a_disk_that_fills_up_keeps_the_part_file(server, files, tmp_path, monkeypatch):
+    class Full:
+        """A file on a disk that has room for 50 kB."""
+
+        def __init__(self, file):
+            self.file = file
+
+        def write(self, data):
+            if self.file.tell() + len(data) > 50_000:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return self.file.write(data)
+
+        def tell(self):
+            return self.file.tell()
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *exception):
+            self.file.close()
+
+    def open_full(path, *args, **kwargs):
+        file = open(path, *args, **kwargs)
+        return Full(file) if Path(path).name == f"{DATA}.part" else file
+
+    with monkeypatch.context() as patch:
+        patch.setattr(utils, "open", open_full, raising=False)
+        message = refusal(tmp_path)
+    assert os.strerror(errno.ENOSPC) in message and "make room" in message
+    assert utils.part_of(tmp_path / "124M" / DATA).stat().st_size == 50_000
+    assert_complete(download("124M", tmp_path), files)
+    assert server.ranges(DATA) == [None, f"bytes=50000-{len(files[DATA]) - 1}"]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="may write anywhere")
+def test_a_folder_without_permission_is_one_line(server, tmp_path):
+    (tmp_path / "124M").mkdir(mode=0o500)
+    assert "Permission denied" in refusal(tmp_path)
+
+
+def test_a_file_in_place_of_the_folder_is_one_line(server, tmp_path):
+    (tmp_path / "124M").write_text("")
+    assert "cannot write to" in refusal(tmp_path) and server.requests == []
+
+
+def test_a_model_larger_than_the_memory_is_not_fetched(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(utils, "memory", lambda: (100_000, None))
+    assert "take a smaller model" in refusal(tmp_path)
+    assert server.requests == []
+
+
+def test_files_placed_by_hand_are_left_alone(server, files, tmp_path):
+    (tmp_path / "124M").mkdir()
+    (tmp_path / "124M" / DATA).write_bytes(files[DATA])
+    assert_complete(download("124M", tmp_path), files)
+    assert server.ranges(DATA) == []
+
+
+def test_control_c_keeps_the_part_file_and_passes_on(server, files, tmp_path, monkeypatch):
+    def interrupt(seconds):
+        raise KeyboardInterrupt
+
+    server.faults[DATA] = [cut(7000)]
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "sleep", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            download("124M", tmp_path)
+    assert_complete(download("124M", tmp_path), files)
+    assert server.ranges(DATA) == [None, f"bytes=7000-{len(files[DATA]) - 1}"]
+
+
+PROGRAM = f"""
+import sys, utils
+utils.RELEASED = {{"124M": {tuple(HPARAMS.values())}}}
+utils.CHUNK, utils.LOCK_WAIT = 1000, 0.01
+utils.download("124M", sys.argv[1])
+"""
+
+
+def start_download(models_dir):
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(models_dir)],
+        cwd=Path(utils.__file__).parent,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_until(condition):
+    end = time.monotonic() + TOO_LATE
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_killed_half_way_and_run_again(server, files, tmp_path):
+    server.faults[DATA] = [stall_after(60_000)]
+    part = utils.part_of(tmp_path / "124M" / DATA)
+    process = start_download(tmp_path)
+    wait_until(lambda: part.exists() and part.stat().st_size >= 50_000)
+    process.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+    process.communicate(timeout=TOO_LATE)
+    kept = part.stat().st_size
+    assert 50_000 <= kept <= 60_000 and not (tmp_path / "124M" / DATA).exists()
+
+    assert_complete(download("124M", tmp_path), files)
+    assert server.ranges(DATA) == [None, f"bytes={kept}-{len(files[DATA]) - 1}"]
+    assert len(server.requests) == len(FILES) + 1
+
+
+def test_of_two_processes_one_downloads_and_the_other_waits(server, files, tmp_path, capfd):
+    server.faults[DATA] = [stall_after(60_000)]
+    part = utils.part_of(tmp_path / "124M" / DATA)
+    first = start_download(tmp_path)
+    wait_until(lambda: part.exists() and part.stat().st_size >= 50_000)
+    second = start_download(tmp_path)
+    assert "another process is downloading" in second.stderr.readline()
+    first.kill()  # the operating system gives its lock to the second, which takes the work over
+    first.communicate(timeout=TOO_LATE)
+    second.communicate(timeout=TOO_LATE)
+    assert second.returncode == 0
+    assert_complete(tmp_path / "124M", files)
+    assert len(server.requests) == len(FILES) + 1
+
+
+def test_many_at_once_fetch_every_file_once(server, files, tmp_path):
+    threads = [threading.Thread(target=download, args=("124M", tmp_path)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(TOO_LATE)
+    assert_complete(tmp_path / "124M", files)
+    assert len(server.requests) == len(FILES)

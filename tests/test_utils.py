@@ -1,0 +1,322 @@
+"""Model folders are found, checked and loaded, or refused in one line that says why."""
+
+import json
+
+import numpy as np
+import pytest
+
+import utils
+from encoder import bytes_to_unicode
+from tf_checkpoint import write_checkpoint
+from utils import ModelError, load_encoder_hparams_and_params, load_hparams
+
+HPARAMS = {"n_vocab": 260, "n_ctx": 8, "n_embd": 32, "n_head": 4, "n_layer": 2}
+
+
+def tensor_shapes(n_vocab, n_ctx, n_embd, n_head, n_layer):
+    """OpenAI's names and shapes, written down once more."""
+    shapes = {"model/wte": (n_vocab, n_embd), "model/wpe": (n_ctx, n_embd)}
+    norms = ["model/ln_f"]
+    for i in range(n_layer):
+        norms += [f"model/h{i}/ln_1", f"model/h{i}/ln_2"]
+        for scope, n_in, n_out in [
+            ("attn/c_attn", n_embd, 3 * n_embd),
+            ("attn/c_proj", n_embd, n_embd),
+            ("mlp/c_fc", n_embd, 4 * n_embd),
+            ("mlp/c_proj", 4 * n_embd, n_embd),
+        ]:
+            shapes[f"model/h{i}/{scope}/w"] = (1, n_in, n_out)
+            shapes[f"model/h{i}/{scope}/b"] = (n_out,)
+    return shapes | {f"{norm}/{name}": (n_embd,) for norm in norms for name in "gb"}
+
+
+def make_tensors(hparams=HPARAMS, dtype=np.float32):
+    rng = np.random.default_rng(0)
+    shapes = tensor_shapes(**hparams)
+    return {name: rng.standard_normal(shape).astype(dtype) for name, shape in shapes.items()}
+
+
+def make_model(folder, tensors=None):
+    """Write a model folder whose vocabulary is the bytes, "he", "hel", "hell", <|endoftext|>."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokens = [*bytes_to_unicode().values(), "he", "hel", "hell", "<|endoftext|>"]
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    (folder / "hparams.json").write_text(json.dumps(HPARAMS), "utf-8")
+    (folder / "encoder.json").write_text(json.dumps(vocabulary), "utf-8")
+    (folder / "vocab.bpe").write_text("#version: 0.2\nh e\nhe l\nhel l\n", "utf-8")
+    (folder / "checkpoint").write_text('model_checkpoint_path: "model.ckpt"\n', "utf-8")
+    write_checkpoint(folder / "model.ckpt", make_tensors() if tensors is None else tensors)
+    return folder
+
+
+def refusal(*args, **kwargs):
+    """The message with which a model is refused, one line."""
+    with pytest.raises(ModelError) as caught:
+        load_encoder_hparams_and_params(*args, **kwargs)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_folder_becomes_encoder_hparams_and_nested_params(tmp_path):
+    tensors = make_tensors()
+    encoder, hparams, params = load_encoder_hparams_and_params(make_model(tmp_path, tensors))
+    assert encoder.decode(encoder.encode("hello")) == "hello"
+    assert hparams == HPARAMS
+    assert list(params) == ["wte", "wpe", "blocks", "ln_f"]
+    assert len(params["blocks"]) == 2
+    np.testing.assert_array_equal(params["wte"], tensors["model/wte"])
+    np.testing.assert_array_equal(params["ln_f"]["b"], tensors["model/ln_f/b"])
+    for i, block in enumerate(params["blocks"]):
+        assert list(block) == ["ln_1", "attn", "ln_2", "mlp"]
+        for part, names in {"attn": ("c_attn", "c_proj"), "mlp": ("c_fc", "c_proj")}.items():
+            for name in names:
+                scope = f"model/h{i}/{part}/{name}"
+                np.testing.assert_array_equal(block[part][name]["w"], tensors[f"{scope}/w"][0])
+                np.testing.assert_array_equal(block[part][name]["b"], tensors[f"{scope}/b"])
+        for name in ("ln_1", "ln_2"):
+            np.testing.assert_array_equal(block[name]["g"], tensors[f"model/h{i}/{name}/g"])
+
+
+def leaves(params):
+    if isinstance(params, np.ndarray):
+        return [params]
+    children = params.values() if isinstance(params, dict) else params
+    return [leaf for child in children for leaf in leaves(child)]
+
+
+def test_params_are_float32_views_of_the_file_and_as_many_as_counted(tmp_path):
+    _, hparams, params = load_encoder_hparams_and_params(str(make_model(tmp_path)))
+    assert sum(leaf.size for leaf in leaves(params)) == utils.n_parameters(hparams)
+    for leaf in leaves(params):
+        assert leaf.dtype == np.float32
+        assert not leaf.flags.owndata and not leaf.flags.writeable
+
+
+def test_float16_weights_become_float32(tmp_path):
+    tensors = make_tensors(dtype=np.float16)
+    _, _, params = load_encoder_hparams_and_params(make_model(tmp_path, tensors))
+    assert {leaf.dtype for leaf in leaves(params)} == {np.dtype(np.float32)}
+    np.testing.assert_array_equal(params["wpe"], tensors["model/wpe"].astype(np.float32))
+
+
+def test_the_reference_model_loads(shared):
+    encoder, hparams, params = load_encoder_hparams_and_params(shared("reference-model"))
+    assert hparams == {"n_vocab": 2048, "n_ctx": 256, "n_embd": 192, "n_head": 6, "n_layer": 6}
+    assert params["wte"].shape == (2048, 192)
+    assert sum(leaf.size for leaf in leaves(params)) == 3_111_936
+    assert encoder.decode(encoder.encode("Once upon a time")) == "Once upon a time"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("124M", 124_439_808),
+        ("355M", 354_823_168),
+        ("774M", 774_030_080),
+        ("1558M", 1_557_611_200),
+        ("117M", 124_439_808),
+        ("345M", 354_823_168),
+    ],
+)
+def test_the_released_models_have_openais_parameter_counts(name, expected):
+    hparams = dict(zip(utils.HPARAMS, utils.RELEASED[name], strict=True))
+    assert utils.n_parameters(hparams) == expected
+
+
+def test_a_name_is_looked_for_in_models_dir_then_environment_then_beside_the_code(
+    tmp_path, monkeypatch
+):
+    folders = [tmp_path / place / "124M" for place in ("argument", "environment", "beside")]
+    for folder in folders:
+        make_model(folder)
+    monkeypatch.setattr(utils, "MODELS_DIR", tmp_path / "beside")
+    monkeypatch.setenv("GPT2_MODELS_DIR", str(tmp_path / "environment"))
+    assert utils.find_folder("124M", str(tmp_path / "argument")) == folders[0]
+    assert utils.find_folder("124M") == folders[1]
+    monkeypatch.delenv("GPT2_MODELS_DIR")
+    assert utils.find_folder("124M") == folders[2]
+
+
+def test_a_name_wins_over_a_folder_unless_it_is_written_as_a_path(tmp_path, monkeypatch):
+    here = make_model(tmp_path / "124M")
+    there = make_model(tmp_path / "models" / "124M")
+    monkeypatch.chdir(tmp_path)
+    assert utils.find_folder("124M", "models").samefile(there)
+    assert utils.find_folder("./124M", "models").samefile(here)
+    assert utils.find_folder(here.relative_to(tmp_path), "models").samefile(here)
+
+
+@pytest.mark.parametrize("model", ["124m", "", "no/such/folder", "\0", "a" * 5000])
+def test_what_is_neither_a_name_nor_a_folder_is_refused_with_the_names(model):
+    message = refusal(model)
+    assert "124M, 355M, 774M, 1558M" in message and "./" in message
+
+
+def test_the_missing_files_of_a_folder_are_listed(tmp_path):
+    make_model(tmp_path)
+    (tmp_path / "vocab.bpe").unlink()
+    (tmp_path / utils.DATA).unlink()
+    assert f"missing are vocab.bpe, {utils.DATA};" in refusal(tmp_path)
+
+
+def test_the_checkpoint_file_names_the_prefix(tmp_path):
+    make_model(tmp_path)
+    for suffix in (".index", ".data-00000-of-00001"):
+        (tmp_path / f"model.ckpt{suffix}").rename(tmp_path / f"model-7{suffix}")
+    assert "model.ckpt.index" in refusal(tmp_path)
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "model-7"\n', "utf-8")
+    load_encoder_hparams_and_params(tmp_path)
+    (tmp_path / "checkpoint").write_text(f'model_checkpoint_path: "{tmp_path.as_posix()}/model-7"')
+    load_encoder_hparams_and_params(tmp_path)
+
+
+def test_without_a_checkpoint_file_the_prefix_is_model_ckpt(tmp_path):
+    make_model(tmp_path)
+    (tmp_path / "checkpoint").unlink()
+    load_encoder_hparams_and_params(tmp_path)
+
+
+@pytest.mark.parametrize("prefix", ["../model.ckpt", "/model.ckpt", "sub/../../model.ckpt"])
+def test_the_checkpoint_file_cannot_point_out_of_its_folder(tmp_path, prefix):
+    make_model(tmp_path / "inside")
+    (tmp_path / "inside" / "checkpoint").write_text(f'model_checkpoint_path: "{prefix}"\n')
+    assert "points out of its folder" in refusal(tmp_path / "inside")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"<html>",
+        b'model_checkpoint_path: ""',
+        b"\xff",
+        b'model_checkpoint_path: "%a"' % (9**999),
+    ],
+)
+def test_an_unreadable_checkpoint_file_is_refused(tmp_path, content):
+    (make_model(tmp_path) / "checkpoint").write_bytes(content)
+    assert str(tmp_path / "checkpoint") in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"n_layer": None}, "n_layer is missing"),
+        ({"n_layer": 0}, "n_layer is 0"),
+        ({"n_layer": -2}, "n_layer is -2"),
+        ({"n_layer": 2.0}, "n_layer is 2.0"),
+        ({"n_layer": True}, "n_layer is True"),
+        ({"n_layer": "2"}, "n_layer is 2"),
+        ({"n_ctx": 10**4000}, "n_ctx is 1000"),
+        ({"n_head": 5}, "n_embd 32 cannot be divided among n_head 5"),
+    ],
+)
+def test_impossible_hparams_are_refused(tmp_path, change, reason):
+    (make_model(tmp_path) / "hparams.json").write_text(json.dumps(HPARAMS | change), "utf-8")
+    message = refusal(tmp_path)
+    assert reason in message and str(tmp_path / "hparams.json") in message
+    assert len(message) < len(str(tmp_path)) + 300
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b"<html></html>", b"\xff", b"[" * 100_000])
+def test_hparams_that_are_no_json_object_are_refused(tmp_path, content):
+    (make_model(tmp_path) / "hparams.json").write_bytes(content)
+    assert str(tmp_path / "hparams.json") in refusal(tmp_path)
+
+
+def test_other_keys_in_hparams_are_left_out(tmp_path):
+    (make_model(tmp_path) / "hparams.json").write_text(json.dumps(HPARAMS | {"dropout": 0.1}))
+    assert load_hparams(tmp_path) == HPARAMS
+
+
+def test_a_vocabulary_of_another_size_is_refused_with_both_numbers(tmp_path):
+    tensors = make_tensors(HPARAMS | {"n_vocab": 270})
+    (make_model(tmp_path, tensors) / "hparams.json").write_text(
+        json.dumps(HPARAMS | {"n_vocab": 270})
+    )
+    message = refusal(tmp_path)
+    assert "260" in message and "270" in message
+
+
+@pytest.mark.parametrize("name", ["encoder.json", "vocab.bpe"])
+def test_a_damaged_vocabulary_is_refused(tmp_path, name):
+    (make_model(tmp_path) / name).write_bytes(b"\xff\xfe")
+    assert str(tmp_path) in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["model/wte", "model/h1/attn/c_attn/w", "model/h0/mlp/c_proj/b", "model/ln_f/g"]
+)
+def test_a_missing_or_misshapen_tensor_or_one_of_another_type_is_named(tmp_path, name):
+    tensors = make_tensors()
+    shape = tensors[name].shape
+    make_model(tmp_path, {key: value for key, value in tensors.items() if key != name})
+    assert f"no tensor {name} " in refusal(tmp_path)
+
+    make_model(tmp_path, tensors | {name: tensors[name][..., :-1]})
+    message = refusal(tmp_path)
+    assert (
+        f"{name} is of shape {tensors[name][..., :-1].shape}" in message and str(shape) in message
+    )
+
+    make_model(tmp_path, tensors | {name: tensors[name].ravel()[None, None]})
+    assert name in refusal(tmp_path)
+
+
+def test_a_tensor_of_another_type_is_named():
+    tensors = make_tensors()
+    tensors["model/wpe"] = tensors["model/wpe"].astype(np.float64)
+    with pytest.raises(ValueError, match="model/wpe is float64, expected float32"):
+        utils.nest_params(tensors, HPARAMS)
+
+
+@pytest.mark.parametrize("name", ["global_step", "model/wte/Adam", "model/h2/ln_1/g"])
+def test_a_tensor_that_is_not_part_of_the_model_is_named(tmp_path, name):
+    make_model(tmp_path, make_tensors() | {name: np.zeros(1, np.float32)})
+    assert name in refusal(tmp_path)
+
+
+def test_the_first_of_a_billion_missing_layers_is_named_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(utils, "memory", lambda: (None, None))
+    (make_model(tmp_path) / "hparams.json").write_text(json.dumps(HPARAMS | {"n_layer": 10**9}))
+    assert "no tensor model/h2/ln_1/g " in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("name", [utils.INDEX, utils.DATA])
+@pytest.mark.parametrize("size", [0, 1, 100])
+def test_a_truncated_checkpoint_is_refused(tmp_path, name, size):
+    path = make_model(tmp_path) / name
+    path.write_bytes(path.read_bytes()[:size])
+    assert str(path) in refusal(tmp_path)
+
+
+def test_a_model_larger_than_the_memory_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(utils, "memory", lambda: (100_000, 100_000))
+    message = refusal(make_model(tmp_path))
+    assert "needs 200.1 MB of memory, and this computer has 0.1 MB" in message
+
+
+def test_too_little_available_memory_is_a_warning(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(utils, "memory", lambda: (10**12, 150 * 10**6))
+    load_encoder_hparams_and_params(make_model(tmp_path))
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "only 150.0 MB are available" in err and err.count("\n") == 1
+
+
+def test_a_small_model_loads_silently_and_a_big_one_is_announced(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(utils, "memory", lambda: (None, None))
+    load_encoder_hparams_and_params(make_model(tmp_path))
+    assert capfd.readouterr() == ("", "")
+    monkeypatch.setattr(utils, "BIG", 1000)
+    load_encoder_hparams_and_params(tmp_path)
+    assert "0.1 MB of weights" in capfd.readouterr().err
+
+
+def test_a_containers_limit_counts(tmp_path, monkeypatch):
+    unlimited, limited = tmp_path / "memory.max", tmp_path / "memory.limit_in_bytes"
+    unlimited.write_text("max\n")
+    limited.write_text("123456\n")
+    monkeypatch.setattr(utils, "CONTAINER_LIMITS", (unlimited, limited, tmp_path / "none"))
+    total, available = utils.memory()
+    assert total in (123456, None) and available in (123456, None)

@@ -1,0 +1,638 @@
+"""Model folders: find one, download it, check it, load it.
+
+A model folder holds OpenAI's files: hparams.json (the sizes), encoder.json and vocab.bpe (the
+vocabulary), and a TensorFlow checkpoint (the weights). This file reads from the top down: first how
+a folder becomes `encoder, hparams, params`, then how a folder comes to this computer.
+
+A download may be cut off at any moment and run again. Each file grows under its name with ".part"
+added, and gets its own name only when it is complete and has been checked, so whatever has its own
+name can be trusted. What is true of a .part file is told by the file itself and the ".part.etag"
+beside it (the server's mark of the version it is a part of): there is no other state to lose.
+"""
+
+import contextlib
+import glob
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+import tf_checkpoint
+from encoder import EncoderError, get_encoder
+from tf_checkpoint import Checkpoint, CheckpointError, read_checkpoint
+
+BASE_URL = "https://openaipublic.blob.core.windows.net/gpt-2/models"  # or $GPT2_BASE_URL
+MODELS_DIR = Path(__file__).resolve().parent / "models"  # or $GPT2_MODELS_DIR
+
+INDEX = "model.ckpt.index"
+DATA = "model.ckpt.data-00000-of-00001"
+FILES = ("hparams.json", "encoder.json", "vocab.bpe", "checkpoint", INDEX, DATA)
+# Where two files do not fit together, either may be wrong: both are fetched again.
+CHECKED_WITH = {"vocab.bpe": "encoder.json", DATA: INDEX}
+
+HPARAMS = ("n_vocab", "n_ctx", "n_embd", "n_head", "n_layer")
+RELEASED = {
+    "124M": (50257, 1024, 768, 12, 12),
+    "355M": (50257, 1024, 1024, 16, 24),
+    "774M": (50257, 1024, 1280, 20, 36),
+    "1558M": (50257, 1024, 1600, 25, 48),
+    "117M": (50257, 1024, 768, 12, 12),  # the first names of 124M and 355M, from before
+    "345M": (50257, 1024, 1024, 16, 24),  # the parameters were counted with care
+}
+
+CONTAINER_LIMITS = (  # of Linux control groups, version 2 and 1, as seen inside a container
+    "/sys/fs/cgroup/memory.max",
+    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+)
+
+BIG = 10**9  # bytes: weights of this size are announced before they are loaded
+WORKING_MEMORY = 200 * 10**6  # bytes: Python, NumPy, the vocabulary, a long prompt's activations
+SMALL_FILE = 16 * 2**20  # bytes: no file but the weights may be larger (encoder.json has 1 MB)
+
+CHUNK = 2**16  # bytes
+CONNECT_TIMEOUT = 10  # seconds
+READ_TIMEOUT = 30  # seconds without a single byte
+ATTEMPTS = 6  # in a row without progress, before a download is given up
+FIRST_WAIT, LONGEST_WAIT = 1, 60  # seconds between two attempts: doubled each time, up to this
+LOCK_WAIT = 0.5  # seconds between two looks at another process's lock
+
+
+class ModelError(Exception):
+    """A model cannot be found, fetched or loaded: one line that says what, where, what to do."""
+
+
+def load_encoder_hparams_and_params(model="124M", models_dir=None):
+    """Return `encoder, hparams, params` of a model; one of OpenAI's is downloaded when not there.
+
+    model: one of OpenAI's names (see RELEASED), looked for in models_dir/name, or the path of a
+        model folder. A name counts as a path when it is a Path or contains a separator.
+    models_dir: by default $GPT2_MODELS_DIR, or else "models" beside this file.
+
+    params are float32, nested as the names in the checkpoint are (see load_params). They are
+    views of the mapped file: it is read when they are used. Raises ModelError.
+    """
+    folder = find_folder(model, models_dir)
+    hparams = load_hparams(folder)
+    check_memory(model, hparams)
+    try:
+        encoder = get_encoder(folder)
+    except (EncoderError, OSError) as error:
+        raise ModelError(
+            f"{one_line(error)}; remove encoder.json and vocab.bpe and fetch or copy them again"
+        ) from error
+    if len(encoder.encoder) != hparams["n_vocab"]:
+        raise ModelError(
+            f"{folder}: encoder.json has {len(encoder.encoder)} tokens, hparams.json says "
+            f"{hparams['n_vocab']}; these are of different models, fetch or copy them again"
+        )
+    return encoder, hparams, load_params(folder, hparams)
+
+
+def find_folder(model, models_dir=None):
+    """The folder of a model with all its files in it, downloaded first where a name needs it."""
+    if isinstance(model, str) and model in RELEASED:
+        folder = models_folder(models_dir) / model
+        return folder if is_complete(folder) else download(model, models_dir)
+
+    path = os.path.expanduser(model)
+    if not os.path.isdir(path):
+        names = ", ".join(RELEASED)
+        raise ModelError(
+            f"no model {os.fspath(model)!r}: it is neither one of OpenAI's names ({names}) nor a "
+            "folder; write a folder with its path, such as ./my-model"
+        )
+    folder = Path(path)
+    prefix = checkpoint_prefix(folder)
+    needed = [folder / name for name in ("hparams.json", "encoder.json", "vocab.bpe")]
+    needed.append(prefix.with_name(f"{prefix.name}.index"))
+    missing = [path.name for path in needed if not os.path.isfile(path)]
+    if not glob.glob(f"{glob.escape(str(prefix))}.data-*-of-*"):
+        missing.append(f"{prefix.name}.data-00000-of-00001")
+    if missing:
+        raise ModelError(
+            f"{folder} is not a whole model folder: missing are {', '.join(missing)}; put them "
+            "there, or give one of OpenAI's names to have its files downloaded"
+        )
+    return folder
+
+
+def models_folder(models_dir=None):
+    path = models_dir or os.environ.get("GPT2_MODELS_DIR") or MODELS_DIR
+    return Path(os.path.expanduser(path))
+
+
+def is_complete(folder):
+    return all(os.path.isfile(folder / name) for name in FILES)
+
+
+def load_hparams(folder):
+    """Return {"n_vocab", "n_ctx", "n_embd", "n_head", "n_layer"} from a folder's hparams.json.
+
+    Other keys in the file are left out. Raises ModelError.
+    """
+    path = Path(folder) / "hparams.json"
+    try:
+        return parse_hparams(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: {one_line(error)}; fetch or copy it again") from error
+
+
+def parse_hparams(text):
+    """The five numbers that hparams.json holds; ValueError where they cannot be GPT-2's."""
+    hparams = parse_json_object(text)
+    for name in HPARAMS:
+        value = hparams.get(name)
+        if type(value) is not int or not 0 < value < 2**31:  # bool is an int, too
+            found = "is missing" if value is None else f"is {str(value)[:40]}"
+            raise ValueError(f"{name} {found}, where a positive whole number is expected")
+    if hparams["n_embd"] % hparams["n_head"]:
+        raise ValueError(
+            f"n_embd {hparams['n_embd']} cannot be divided among n_head {hparams['n_head']} heads"
+        )
+    return {name: hparams[name] for name in HPARAMS}
+
+
+def parse_json_object(text):
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        page = " (it looks like an HTML page)" if text.lstrip().startswith("<") else ""
+        raise ValueError(f"is not JSON{page}: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError("is not a JSON object")
+    return value
+
+
+def n_parameters(hparams):
+    """The number of a model's parameters; a float32 each, they fill the data file exactly."""
+    n_vocab, n_ctx, n_embd, _, n_layer = (hparams[name] for name in HPARAMS)
+    embeddings = n_vocab * n_embd + n_ctx * n_embd
+    block = 12 * n_embd**2 + 13 * n_embd  # c_attn 3, attn/c_proj 1, c_fc 4, mlp/c_proj 4 times E²
+    return embeddings + n_layer * block + 2 * n_embd
+
+
+def load_params(folder, hparams):
+    """Return the weights of a model folder, nested as their names are, float32.
+
+    Every tensor that hparams ask for must be there in its shape, and no other. Raises ModelError.
+    """
+    prefix = checkpoint_prefix(Path(folder))
+    try:
+        return nest_params(read_checkpoint(prefix), hparams)
+    except CheckpointError as error:
+        raise ModelError(f"{one_line(error)}; remove it and fetch or copy it again") from error
+    except ValueError as error:
+        raise ModelError(f"{prefix}, with hparams.json: {one_line(error)}") from error
+
+
+def checkpoint_prefix(folder):
+    """The path that the weights' files begin with: the file "checkpoint" says, else model.ckpt."""
+    path = folder / "checkpoint"
+    if not os.path.isfile(path):
+        return folder / "model.ckpt"
+    try:
+        name = parse_checkpoint_state(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: {one_line(error)}") from error
+    prefix = folder / name
+    if not prefix.resolve().is_relative_to(folder.resolve()):
+        raise ModelError(f"{path} points out of its folder, to {name}; give the bare name there")
+    return prefix
+
+
+def parse_checkpoint_state(text):
+    """The path in the file "checkpoint", a CheckpointState protocol buffer in its text form."""
+    match = re.search(r'^model_checkpoint_path: *"([^"\\\x00-\x1f]{1,200})" *$', text, re.MULTILINE)
+    if not match:
+        raise ValueError('has no line such as model_checkpoint_path: "model.ckpt"')
+    return match[1]
+
+
+def nest_params(tensors, hparams):
+    """Turn {"model/h0/attn/c_attn/w": array, ...} into {"blocks": [{"attn": {"c_attn": {"w": ...
+
+    Raises ValueError, naming the tensor, when one is missing, left over, or not as hparams ask.
+    """
+    n_vocab, n_ctx, n_embd, _, n_layer = (hparams[name] for name in HPARAMS)
+    taken = set()
+
+    def take(name, *shape):
+        if name not in tensors:
+            raise ValueError(f"no tensor {name} (of shape {shape}); are both of the same model?")
+        taken.add(name)
+        array = tensors[name]
+        if array.shape != shape:
+            raise ValueError(f"{name} is of shape {array.shape}, expected {shape}")
+        if array.dtype not in (np.float32, np.float16):
+            raise ValueError(f"{name} is {array.dtype}, expected float32 (or float16)")
+        return array.astype(np.float32, copy=False)
+
+    def layer_norm(scope):
+        return {"g": take(f"{scope}/g", n_embd), "b": take(f"{scope}/b", n_embd)}
+
+    def linear(scope, n_in, n_out):  # OpenAI's is a convolution over one position, hence the 1
+        return {"w": take(f"{scope}/w", 1, n_in, n_out)[0], "b": take(f"{scope}/b", n_out)}
+
+    def block(scope):
+        return {
+            "ln_1": layer_norm(f"{scope}/ln_1"),
+            "attn": {
+                "c_attn": linear(f"{scope}/attn/c_attn", n_embd, 3 * n_embd),
+                "c_proj": linear(f"{scope}/attn/c_proj", n_embd, n_embd),
+            },
+            "ln_2": layer_norm(f"{scope}/ln_2"),
+            "mlp": {
+                "c_fc": linear(f"{scope}/mlp/c_fc", n_embd, 4 * n_embd),
+                "c_proj": linear(f"{scope}/mlp/c_proj", 4 * n_embd, n_embd),
+            },
+        }
+
+    params = {
+        "wte": take("model/wte", n_vocab, n_embd),
+        "wpe": take("model/wpe", n_ctx, n_embd),
+        "blocks": [block(f"model/h{i}") for i in range(n_layer)],
+        "ln_f": layer_norm("model/ln_f"),
+    }
+    if left_over := sorted(set(tensors) - taken):
+        raise ValueError(
+            f"{len(left_over)} tensors are not part of the model, such as {left_over[0]}; save it "
+            "again with the model's own variables only"
+        )
+    return params
+
+
+def check_memory(model, hparams):
+    """Announce a big model, refuse one that can never fit in memory, warn of one that cannot now.
+
+    Every token reads every weight. Mapped weights that find no room are dropped and read from the
+    file again: nothing breaks, but each token waits for the disk. Besides the weights, generating
+    needs the keys and values of a whole context. Raises ModelError.
+    """
+    weights = 4 * n_parameters(hparams)
+    keys_and_values = 2 * 4 * hparams["n_layer"] * hparams["n_ctx"] * hparams["n_embd"]
+    needed = weights + keys_and_values + WORKING_MEMORY
+    total, available = memory()
+    if total is not None and total < weights:
+        raise ModelError(
+            f"{model} needs {readable(needed)} of memory, and this computer has {readable(total)}; "
+            "take a smaller model"
+        )
+    if weights >= BIG:
+        notice(f"{model}: {readable(weights)} of weights, {readable(needed)} of memory needed")
+    if available is not None and available < needed:
+        notice(
+            f"{model} needs {readable(needed)} of memory, only {readable(available)} are available:"
+            " it may be very slow; close other programs or take a smaller model"
+        )
+
+
+def memory():
+    """(total, available): bytes of memory that this process can have; None where nobody tells."""
+    total = available = None
+    try:
+        with open("/proc/meminfo") as file:
+            kib = {key: int(rest.split()[0]) for key, rest in (line.split(":") for line in file)}
+        total, available = 1024 * kib["MemTotal"], 1024 * kib["MemAvailable"]
+    except (OSError, KeyError, ValueError):  # not Linux
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # Windows has no sysconf
+            total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limits = []
+    for path in CONTAINER_LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # the file may say "max", which is no limit
+            limits.append(int(Path(path).read_text()))
+    return tuple(None if n is None else min([n, *limits]) for n in (total, available))
+
+
+def download(model, models_dir=None):
+    """Fetch what models_dir/model lacks of one of OpenAI's models; return this folder.
+
+    The small files come first, so that anything wrong shows before gigabytes are fetched. Of two
+    processes the second waits, and finds the work done. Raises ModelError; after that, as after
+    Ctrl-C or a power cut, the same call goes on where this one stopped.
+    """
+    import requests  # not at the top: a small model has spoken by the time that this is imported
+
+    folder = models_folder(models_dir) / model
+    url = f"{(os.environ.get('GPT2_BASE_URL') or BASE_URL).rstrip('/')}/{model}"
+    hparams = dict(zip(HPARAMS, RELEASED[model], strict=True))
+    check_memory(model, hparams)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with lock(folder / "download.lock"), requests.Session() as session:
+            if not is_complete(folder):
+                check_disk(folder, 4 * n_parameters(hparams))
+                size = readable(4 * n_parameters(hparams))
+                notice(f"downloading {model} ({size}) from {url} into {folder}")
+            for name in FILES:
+                if not (folder / name).is_file():
+                    fetch_and_check(session, url, folder, name, hparams)
+    except OSError as error:
+        raise ModelError(
+            f"cannot write to {folder}: {error.strerror or error}; make room or give another place "
+            "with --models-dir or GPT2_MODELS_DIR, then run again"
+        ) from error
+    return folder
+
+
+def check_disk(folder, size):
+    """Refuse a download that does not fit on the disk, less what a .part file already holds."""
+    have = n_bytes(folder / DATA) or n_bytes(part_of(folder / DATA))
+    needed, free = max(0, size - have) + SMALL_FILE, shutil.disk_usage(folder).free
+    if free < needed:
+        raise ModelError(
+            f"not enough disk space: {folder} needs {readable(needed)}, {readable(free)} are free; "
+            "make room or give another place with --models-dir or GPT2_MODELS_DIR"
+        )
+
+
+@contextlib.contextmanager
+def lock(path):
+    """Hold a lock that the operating system lets go of when this process ends, however it ends."""
+    with open(path, "a") as file:
+        if not try_lock(file):
+            notice(f"another process is downloading into {path.parent}, waiting for it")
+            while not try_lock(file):
+                time.sleep(LOCK_WAIT)
+        yield
+
+
+def try_lock(file):
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):  # how POSIX and Windows say that another holds it
+        return False
+    return True
+
+
+def fetch_and_check(session, url, folder, name, hparams):
+    """Bring one file of a model into its folder, whole and checked, or raise ModelError."""
+    size = 4 * n_parameters(hparams) if name == DATA else None
+    try:
+        part = fetch(session, f"{url}/{name}", folder / name, size)
+        check(part, name, hparams)
+    except ValueError as error:
+        raise ModelError(
+            f"{url}/{name}: {one_line(error)}; run again later, or set GPT2_BASE_URL to a mirror, "
+            f"or put {', '.join(FILES)} from {url}/ into {folder} yourself"
+        ) from error
+    with open(part, "rb+") as file:  # a crash of the machine must not leave the name without bytes
+        os.fsync(file.fileno())
+    os.replace(part, folder / name)
+    etag_of(part).unlink(missing_ok=True)
+
+
+class Interrupted(Exception):
+    """An attempt to download stopped by something that may pass; never leaves this file.
+
+    wait: seconds that the server asks to wait
+    unreachable: there was no connection to it at all
+    """
+
+    def __init__(self, reason, wait=0.0, unreachable=False):
+        super().__init__(reason)
+        self.wait, self.unreachable = wait, unreachable
+
+
+def fetch(session, url, path, size=None):
+    """Download url into a .part file beside path, through interruptions; return the .part's path.
+
+    size: of the whole file in bytes, where it is known beforehand. An attempt that takes the file
+    further than it has been starts the count of attempts anew. Raises ValueError.
+    """
+    from tqdm import tqdm
+
+    part = part_of(path)
+    before = furthest = n_bytes(part)
+    failures = 0
+    bar = {"desc": path.name, "total": size, "unit": "B", "unit_scale": True, "initial": before}
+    with tqdm(**bar, file=sys.stderr, disable=None) as bar:  # None: unless it is not a terminal
+        while size is None or n_bytes(part) != size:
+            try:
+                fetch_rest(session, url, part, size, bar)
+                break
+            except Interrupted as fault:
+                failures = 1 if n_bytes(part) > furthest else failures + 1
+                furthest = max(furthest, n_bytes(part))
+                if failures == ATTEMPTS or (fault.unreachable and furthest == before):
+                    raise ValueError(str(fault)) from fault
+                wait = min(max(FIRST_WAIT * 2 ** (failures - 1), fault.wait), LONGEST_WAIT)
+                bar.write(f"{url}: {fault}; trying again in {wait:.0f} s", file=sys.stderr)
+                time.sleep(wait)
+    return part
+
+
+def fetch_rest(session, url, part, size, bar):
+    """Ask once for the bytes that a .part file lacks, and write them as they come.
+
+    Raises Interrupted when another attempt may help, ValueError when not.
+    """
+    import requests
+
+    have, version = resume_point(part, size)
+    headers = {"Accept-Encoding": "identity"}  # offsets in a compressed file would mean nothing
+    if have:
+        # With the last byte, where it is known: Azure's storage, where OpenAI's files lie, by
+        # default behaves as in 2009, when it ignored "bytes=500-".
+        last = "" if size is None else size - 1
+        headers |= {"Range": f"bytes={have}-{last}", "If-Range": version}
+    try:
+        with session.get(
+            url, headers=headers, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)
+        ) as response:
+            check_status(response, part)
+            start, total = body_range(response, part, have, version)
+            check_size(size, total)
+            bar.total = total or size
+            bar.update(start - bar.n)
+            with open(part, "ab" if start else "wb") as file:
+                if start == 0:
+                    etag_of(part).write_text(version_of(response), "latin-1")
+                for chunk in response.iter_content(CHUNK):
+                    file.write(chunk)
+                    bar.update(len(chunk))
+                    if file.tell() > (size or SMALL_FILE):
+                        check_size(size, file.tell())
+    except requests.RequestException as error:
+        raise explain(error) from error
+    if n_bytes(part) < (size or total or 0):
+        raise Interrupted(
+            f"the connection broke off after {n_bytes(part)} of {size or total} bytes"
+        )
+
+
+def resume_point(part, size):
+    """(bytes that a .part file holds, version they are of), or (0, "") if it must begin anew."""
+    try:
+        version = etag_of(part).read_text("latin-1")
+    except FileNotFoundError:
+        version = ""
+    have = n_bytes(part)
+    usable = version and version.isprintable() and have <= (size or SMALL_FILE)
+    return (have, version) if usable else (0, "")
+
+
+def version_of(response):
+    """What identifies this version of a file on its server: a strong ETag, a date, or "".
+
+    Azure's ETags have no quotes by default; as If-Range these are not valid.
+    """
+    etag = response.headers.get("ETag", "")
+    return etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
+
+
+def check_status(response, part):
+    """Raise unless the response has the file, or a range of it."""
+    status = response.status_code
+    answer = f"the server answered {status} {response.reason}"
+    if status == 416:  # our .part is as long as the file there, or longer: do not trust it
+        discard(part)
+        raise Interrupted(answer)
+    if status in (408, 425, 429) or status >= 500:
+        wait = response.headers.get("Retry-After", "")  # a number of seconds (or a date: ignored)
+        raise Interrupted(answer, wait=float(wait) if wait.isdecimal() else 0.0)
+    if status not in (200, 206):
+        raise ValueError(answer)
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        raise ValueError("the server sends it compressed, unasked")
+    if "text/html" in response.headers.get("Content-Type", ""):
+        raise ValueError("an HTML page came instead of the file")
+
+
+def body_range(response, part, have, version):
+    """(where a response's body begins in the file, size of the whole file or None)."""
+    if response.status_code == 200:  # the whole file: no ranges here, or it is another version now
+        length = response.headers.get("Content-Length", "")
+        return 0, int(length) if re.fullmatch("[0-9]{1,18}", length) else None
+    given = response.headers.get("Content-Range", "")
+    match = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]{1,18}|\*)", given)
+    if not match or int(match[1]) != have or (have and version_of(response) not in ("", version)):
+        discard(part)
+        raise Interrupted(f"asked for the bytes from {have}, got {given or 'some'!r}")
+    return have, None if match[2] == "*" else int(match[2])
+
+
+def check_size(size, found):
+    """Refuse a file of the wrong size, as soon as it is known (found is None where it is not)."""
+    if found is None:
+        return
+    if size is None and found > SMALL_FILE:
+        raise ValueError(f"is {readable(found)} long, far more than this file has")
+    if size is not None and found != size:
+        raise ValueError(f"is {found} bytes long instead of {size}")
+
+
+def explain(error):
+    """A requests exception as Interrupted or, where another attempt cannot help, as ValueError."""
+    from requests import exceptions as e
+    from urllib3.exceptions import NewConnectionError  # refused, or no such host
+
+    if isinstance(error, e.ChunkedEncodingError):
+        return Interrupted("the connection broke off in the middle")
+    # The cause is wrapped by urllib3, and its text may begin with "<urllib3...object at 0x...>: ".
+    cause = getattr(error.args[0] if error.args else None, "reason", None) or error
+    reason = re.sub(r"<[^<>]*>: ?", "", one_line(cause))
+    if not isinstance(error, (e.ConnectionError, e.Timeout)):
+        return ValueError(reason)
+    refused = isinstance(error, (e.ProxyError, e.SSLError)) or isinstance(cause, NewConnectionError)
+    return Interrupted(reason, unreachable=refused)
+
+
+def check(part, name, hparams):
+    """Remove a finished .part file that is not what it should be; a ValueError says what it is."""
+    problem = None
+    try:
+        if name == DATA:
+            check_weights(part, hparams)
+        elif name == INDEX:
+            parse_index(part)
+        elif name == "vocab.bpe":
+            check_vocabulary(part)
+        else:
+            check_text(name, part.read_text("utf-8"), hparams)
+    except ValueError as error:
+        problem = one_line(error)
+    if problem:  # no longer inside `except`: Windows removes no file that a traceback keeps mapped
+        discard(part)
+        if name in CHECKED_WITH:
+            (part.parent / CHECKED_WITH[name]).unlink()
+        raise ValueError(problem)
+
+
+def check_text(name, text, hparams):
+    if name == "hparams.json" and parse_hparams(text) != hparams:
+        raise ValueError(f"is of another model: {parse_hparams(text)}")
+    if name == "encoder.json" and len(parse_json_object(text)) != hparams["n_vocab"]:
+        n_tokens = len(parse_json_object(text))
+        raise ValueError(f"has {n_tokens} tokens instead of {hparams['n_vocab']}")
+    if name == "checkpoint" and parse_checkpoint_state(text) != "model.ckpt":
+        raise ValueError("names another checkpoint than model.ckpt")
+
+
+def check_vocabulary(part):
+    """Load vocab.bpe, still a .part, together with the encoder.json that is there already."""
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(part.with_name("encoder.json"), folder)
+        shutil.copy(part, Path(folder, "vocab.bpe"))
+        try:
+            get_encoder(folder)
+        except EncoderError as error:
+            raise ValueError(str(error).replace(folder, str(part.parent))) from None
+
+
+def parse_index(path):
+    n_shards, entries = tf_checkpoint._parse_index(path.read_bytes())
+    if n_shards != 1:
+        raise ValueError(f"is of a checkpoint in {n_shards} shards instead of 1")
+    return entries
+
+
+def check_weights(part, hparams):
+    """Compare the tensors of a data file, still a .part, with its index and with hparams."""
+    notice("checking every tensor's checksum")
+    entries = parse_index(part.with_name(INDEX))
+    tensors = Checkpoint(part, entries, {0: tf_checkpoint._map_shard(part, entries)})
+    nest_params(tensors, hparams)
+    tensors.verify()
+
+
+def part_of(path):
+    return path.with_name(f"{path.name}.part")
+
+
+def etag_of(part):
+    return part.with_name(f"{part.name}.etag")
+
+
+def n_bytes(path):
+    """The size of a file, 0 if it does not exist."""
+    return path.stat().st_size if path.exists() else 0
+
+
+def discard(part):
+    part.unlink(missing_ok=True)
+    etag_of(part).unlink(missing_ok=True)
+
+
+def readable(n_bytes):
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"
+
+
+def one_line(error):
+    return " ".join(str(error).split())[:400]
+
+
+def notice(text):
+    print(text, file=sys.stderr, flush=True)
