@@ -37,8 +37,8 @@ def gelu(x):
 
 def softmax(x):
     """exp(x) / sum(exp(x)) over the last axis. The maximum cancels; without it exp overflows."""
-    exp = np.exp(x - np.max(x, axis=-1, keepdims=True))
-    return exp / np.sum(exp, axis=-1, keepdims=True)
+    exp = np.exp(x - x.max(axis=-1, keepdims=True))
+    return exp / exp.sum(axis=-1, keepdims=True)
 
 
 def layer_norm(x, g, b, eps=1e-5):
@@ -47,18 +47,19 @@ def layer_norm(x, g, b, eps=1e-5):
     (x - mean) / sqrt(variance + eps) * g + b, with the population variance (divided by n_embd).
     Ba, Kiros & Hinton 2016, arXiv:1607.06450.
     """
-    mean = np.mean(x, axis=-1, keepdims=True)                     # [..., 1]
-    centred = x - mean                                            # [..., n_embd]
-    variance = np.mean(centred * centred, axis=-1, keepdims=True)
-    normed = centred / np.sqrt(variance + eps)
+    n_embd = x.shape[-1]
+    mean = x.sum(axis=-1, keepdims=True) / n_embd                         # [..., 1]
+    centred = x - mean                                                    # [..., n_embd]
+    variance = (centred * centred).sum(axis=-1, keepdims=True) / n_embd   # [..., 1]
+    normed = centred / np.sqrt(variance + eps)                            # [..., n_embd]
     keep(x=x, mean=mean, variance=variance, normed=normed)
     return normed * g + b
 
 
 def linear(x, w, b):
     """x w + b over the last axis: [..., n_in] to [..., n_out] by w [n_in, n_out] and b [n_out]."""
-    rows = np.reshape(x, (-1, w.shape[0]))     # one matrix product for the batch: w is read once
-    return np.reshape(rows @ w + b, (*x.shape[:-1], w.shape[1]))
+    rows = x.reshape(-1, w.shape[0])     # one matrix product for all leading axes: w is read once
+    return (rows @ w + b).reshape(*x.shape[:-1], w.shape[1])
 
 
 def attention(x, c_attn, c_proj, n_head, cache=None):
@@ -68,16 +69,18 @@ def attention(x, c_attn, c_proj, n_head, cache=None):
     much of every earlier position's value v each position takes in, by how well its query q fits
     that position's key k. With a cache, the n_past positions in it come before those of x.
     """
-    qkv = np.split(linear(x, **c_attn), 3, axis=-1)               # 3 × [..., n_seq, n_embd]
-    q, k, v = (split_heads(part, n_head) for part in qkv)         # [..., n_head, n_seq, d_head]
+    qkv = split_heads(linear(x, **c_attn), 3 * n_head)            # [..., 3 * n_head, n_seq, d_head]
+    q, k, v = (qkv[..., i * n_head:(i + 1) * n_head, :, :] for i in range(3))
     if cache is not None:
         k, v = remember(cache, k, v)                              # [..., n_head, n_keys, d_head]
     # The two matrix products are einsum("...qd,...kd->...qk") and ("...qk,...kd->...qd"), written
     # with @ because that reaches BLAS at every size and in every version of NumPy.
-    scores = q @ np.swapaxes(k, -1, -2) / math.sqrt(q.shape[-1])  # [..., n_head, n_seq, n_keys]
+    scores = q @ k.swapaxes(-1, -2) / math.sqrt(q.shape[-1])      # [..., n_head, n_seq, n_keys]
     n_seq, n_keys = scores.shape[-2:]                             # n_keys = n_past + n_seq
-    visible = np.tri(n_seq, n_keys, n_keys - n_seq, dtype=bool)   # itself and what came before it
-    weights = softmax(np.where(visible, scores, -np.inf))         # over the keys, adding up to 1
+    if n_seq > 1:                                   # each sees itself and what came before it
+        visible = np.tri(n_seq, n_keys, n_keys - n_seq, dtype=bool)
+        scores = np.where(visible, scores, -np.inf)
+    weights = softmax(scores)                                     # over the keys, adding up to 1
     heads = merge_heads(weights @ v)                              # [..., n_seq, n_embd]
     keep(q=q, k=k, v=v, weights=weights, heads=heads)
     return linear(heads, **c_proj)
@@ -85,13 +88,13 @@ def attention(x, c_attn, c_proj, n_head, cache=None):
 
 def split_heads(x, n_head):
     """[..., n_seq, n_embd] to [..., n_head, n_seq, d_head]: each head gets its run of features."""
-    return np.swapaxes(np.reshape(x, (*x.shape[:-1], n_head, -1)), -2, -3)
+    return x.reshape(*x.shape[:-1], n_head, -1).swapaxes(-2, -3)
 
 
 def merge_heads(x):
     """[..., n_head, n_seq, d_head] back to [..., n_seq, n_embd]."""
-    x = np.swapaxes(x, -2, -3)
-    return np.reshape(x, (*x.shape[:-2], -1))
+    x = x.swapaxes(-2, -3)
+    return x.reshape(*x.shape[:-2], -1)
 
 
 def ffn(x, c_fc, c_proj):
@@ -266,6 +269,12 @@ def continuation(context, params, n_head, n_tokens, n_samples, choose):
         context = np.concatenate([context, new], axis=-1)[..., -n_ctx:]
 
 
+# glibc gives the memory of large arrays back to the system at once and fetches it anew, page by
+# page, for the next ones, until a program has freed a block as large as these: see mallopt(3) on
+# the dynamic mmap threshold. Freeing this one, never touched, takes a third off a long prompt.
+np.empty(31 * 2**20, np.uint8)
+
+
 def predict(ids, params, n_head, cache):
     """Logits [..., n_vocab] of the token that follows ids [..., n_seq] and what is in the cache."""
     # A long prompt goes in by the piece: its activations then stay within the processor's caches,
@@ -293,8 +302,8 @@ def check_ids(ids, params):
 
 def log_softmax(x):
     """log(softmax(x)) over the last axis, exact where softmax itself would round to 0."""
-    x = x - np.max(x, axis=-1, keepdims=True)
-    return x - np.log(np.sum(np.exp(x), axis=-1, keepdims=True))
+    x = x - x.max(axis=-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
 
 
 def log_probs(ids, params, n_head):

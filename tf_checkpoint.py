@@ -111,13 +111,13 @@ def read_checkpoint(prefix, verify=False):
         _require(index_path.is_file(), _why_no_index(prefix))
         before = index_path.stat()
         with open(index_path, "rb") as file:
-            n_shards, entries = _parse_index(file.read(MAX_INDEX + 1))
+            n_shards, entries = parse_index(file.read(MAX_INDEX + 1))
 
     shards = {}
     for shard in sorted({entry.shard for entry in entries.values()}):
         path = Path(f"{prefix}.data-{shard:05d}-of-{n_shards:05d}")
         with _errors_of(path):
-            shards[shard] = _map_shard(path, {k: e for k, e in entries.items() if e.shard == shard})
+            shards[shard] = map_shard(path, {k: e for k, e in entries.items() if e.shard == shard})
 
     with _errors_of(index_path):
         # A writer takes the old index away before it touches the data: see `_swap_in`.
@@ -162,7 +162,7 @@ def _looks_like(head):
     return ""
 
 
-def _map_shard(path, entries):
+def map_shard(path, entries):
     """The bytes of a data file, mapped into memory, after a check that the tensors lie in it."""
     _require(path.is_file(), "no such file, or not a regular one, but the index refers to it")
     data = np.empty(0, np.uint8)  # an empty file cannot be mapped
@@ -178,7 +178,7 @@ def _map_shard(path, entries):
     return data
 
 
-def _parse_index(table):
+def parse_index(table):
     """The number of shards and {name: Entry}, in the order of the names, of an index file.
 
     Key "" comes first and holds a BundleHeaderProto; every other key is the name of a tensor.

@@ -23,9 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
-import tf_checkpoint
 from encoder import EncoderError, get_encoder
-from tf_checkpoint import Checkpoint, CheckpointError, read_checkpoint
+from tf_checkpoint import Checkpoint, CheckpointError, map_shard, parse_index, read_checkpoint
 
 BASE_URL = "https://openaipublic.blob.core.windows.net/gpt-2/models"  # or $GPT2_BASE_URL
 MODELS_DIR = Path(__file__).resolve().parent / "models"  # or $GPT2_MODELS_DIR
@@ -267,16 +266,19 @@ def nest_params(tensors, hparams):
     return params
 
 
+def memory_needed(hparams):
+    """Bytes of weights, of the keys and values of a whole context, and of everything else."""
+    keys_and_values = 2 * 4 * hparams["n_layer"] * hparams["n_ctx"] * hparams["n_embd"]
+    return 4 * n_parameters(hparams) + keys_and_values + WORKING_MEMORY
+
+
 def check_memory(model, hparams):
     """Announce a big model, refuse one that can never fit in memory, warn of one that cannot now.
 
     Every token reads every weight. Mapped weights that find no room are dropped and read from the
-    file again: nothing breaks, but each token waits for the disk. Besides the weights, generating
-    needs the keys and values of a whole context. Raises ModelError.
+    file again: nothing breaks, but each token waits for the disk. Raises ModelError.
     """
-    weights = 4 * n_parameters(hparams)
-    keys_and_values = 2 * 4 * hparams["n_layer"] * hparams["n_ctx"] * hparams["n_embd"]
-    needed = weights + keys_and_values + WORKING_MEMORY
+    weights, needed = 4 * n_parameters(hparams), memory_needed(hparams)
     total, available = memory()
     if total is not None and total < weights:
         raise ModelError(
@@ -327,8 +329,9 @@ def download(model, models_dir=None):
         with lock(folder / "download.lock"), requests.Session() as session:
             if not is_complete(folder):
                 check_disk(folder, 4 * n_parameters(hparams))
-                size = readable(4 * n_parameters(hparams))
-                notice(f"downloading {model} ({size}) from {url} into {folder}")
+                size, needed = 4 * n_parameters(hparams), memory_needed(hparams)
+                notice(f"downloading {model} from {url} into {folder}: {readable(size)} of disk, "
+                       f"and {readable(needed)} of memory to run it")
             for name in FILES:
                 if not (folder / name).is_file():
                     fetch_and_check(session, url, folder, name, hparams)
@@ -557,7 +560,7 @@ def check(part, name, hparams):
         if name == DATA:
             check_weights(part, hparams)
         elif name == INDEX:
-            parse_index(part)
+            index_entries(part)
         elif name == "vocab.bpe":
             check_vocabulary(part)
         else:
@@ -592,8 +595,9 @@ def check_vocabulary(part):
             raise ValueError(str(error).replace(folder, str(part.parent))) from None
 
 
-def parse_index(path):
-    n_shards, entries = tf_checkpoint._parse_index(path.read_bytes())
+def index_entries(path):
+    """What the index of a checkpoint in one shard says about its tensors."""
+    n_shards, entries = parse_index(path.read_bytes())
     if n_shards != 1:
         raise ValueError(f"is of a checkpoint in {n_shards} shards instead of 1")
     return entries
@@ -602,8 +606,8 @@ def parse_index(path):
 def check_weights(part, hparams):
     """Compare the tensors of a data file, still a .part, with its index and with hparams."""
     notice("checking every tensor's checksum")
-    entries = parse_index(part.with_name(INDEX))
-    tensors = Checkpoint(part, entries, {0: tf_checkpoint._map_shard(part, entries)})
+    entries = index_entries(part.with_name(INDEX))
+    tensors = Checkpoint(part, entries, {0: map_shard(part, entries)})
     nest_params(tensors, hparams)
     tensors.verify()
 

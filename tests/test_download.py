@@ -217,7 +217,9 @@ def test_a_model_is_downloaded_once_and_loads(server, files, tmp_path, capfd):
     assert len(server.requests) == len(FILES)
     out, err = capfd.readouterr()
     assert out == ""
-    assert err.splitlines()[0].startswith("downloading 124M (0.1 MB) from http://127.0.0.1")
+    first = err.splitlines()[0]
+    assert first.startswith("downloading 124M from http://127.0.0.1")
+    assert first.endswith("0.1 MB of disk, and 200.1 MB of memory to run it")
     assert len(err.splitlines()) == 2
 
 

@@ -192,15 +192,15 @@ def test_every_flipped_bit_of_an_index_is_refused():
         damaged = bytearray(table)
         damaged[i // 8] ^= 1 << i % 8
         with pytest.raises(CheckpointError):
-            tf_checkpoint._parse_index(bytes(damaged))
+            tf_checkpoint.parse_index(bytes(damaged))
 
 
 def test_an_index_cut_short_anywhere_is_refused():
     table = (FIXTURES / "one_block.ckpt.index").read_bytes()
-    tf_checkpoint._parse_index(table)
+    tf_checkpoint.parse_index(table)
     for length in range(len(table)):
         with pytest.raises(CheckpointError):
-            tf_checkpoint._parse_index(table[:length])
+            tf_checkpoint.parse_index(table[:length])
 
 
 @pytest.mark.parametrize("name", ["one_block", "mixed", "partitioned", "two_shards"])
@@ -408,13 +408,13 @@ def test_a_flipped_bit_in_the_data_is_found_by_verify(copy):
 def test_an_index_replaced_while_it_is_read_is_noticed(copy, monkeypatch):
     prefix = copy("one_block")
     tensors = dict(read_checkpoint(prefix))
-    map_shard = tf_checkpoint._map_shard
+    map_shard = tf_checkpoint.map_shard
 
     def write_and_map(*arguments):
         write_checkpoint(prefix, tensors)
         return map_shard(*arguments)
 
-    monkeypatch.setattr(tf_checkpoint, "_map_shard", write_and_map)
+    monkeypatch.setattr(tf_checkpoint, "map_shard", write_and_map)
     assert "replaced" in refusal(prefix)
 
 
