@@ -8,6 +8,7 @@ Parameters are named as in OpenAI's checkpoint, and their names are the function
 that `gpt2(ids, **params, n_head=12)` is a call. Shapes stand at the ends of the lines: n_seq
 positions, n_embd features, n_head heads of d_head = n_embd / n_head features, n_vocab tokens; "..."
 is any number of batch axes. Arithmetic keeps the parameters' dtype (float32) from end to end.
+`keep` does nothing, except while `trace` looks inside.
 """
 
 import argparse
@@ -204,7 +205,8 @@ def draw(logits, temperature, top_k, top_p, rng):
         ids = np.flatnonzero(logits >= np.partition(logits, -top_k)[-top_k])   # more, if some tie
     if top_k or top_p < 1:
         ids = ids[np.argsort(-logits[ids], kind="stable")][:top_k or None]     # the best come first
-    scaled = (logits[ids].astype(np.float64) - np.max(logits)) / temperature
+    with np.errstate(over="ignore"):       # to -inf, at temperatures next to 0: a probability of 0
+        scaled = (logits[ids].astype(np.float64) - np.max(logits)) / temperature
     cumulative = np.cumsum(softmax(scaled))
     n_nucleus = 1 + np.searchsorted(cumulative[:-1], top_p)                    # fewest to reach p
     cumulative = cumulative[:n_nucleus] / cumulative[n_nucleus - 1]
@@ -232,6 +234,8 @@ def generate(ids, params, n_head, n_tokens, temperature=0.0, top_k=0, top_p=1.0,
     """
     check_sampling(temperature, top_k, top_p)
     prompt = check_ids(ids, params)
+    if n_tokens < 0 or (n_samples is not None and n_samples < 1):
+        raise GPT2Error(f"cannot generate {n_tokens} tokens in {n_samples} samples")
 
     def choose(logits):
         chosen = sample(logits, temperature, top_k, top_p, rng)
@@ -327,6 +331,7 @@ def log_probs(ids, params, n_head):
         chosen = np.take_along_axis(log_softmax(logits), targets[..., None], axis=-1)
         chunks.append(chosen[..., 0])                                  # [..., n_chunk]
     return np.concatenate(chunks, axis=-1) if chunks else np.zeros((*ids.shape[:-1], 0))
+
 
 _kept = ContextVar("_kept", default=None)
 
@@ -445,8 +450,9 @@ def parse_arguments(argv):
 
 
 def say(text):
-    """What is not generated text goes to stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """What is not generated text goes to stderr, if there is one."""
+    if sys.stderr is not None:
+        print(text, file=sys.stderr, flush=True)
 
 
 def write(text):
@@ -583,7 +589,7 @@ def run(arguments, prompt, encoder, params, n_head):
         return score(encoder, params, n_head, ids)
     if not ids and encoder.eot is None:
         raise GPT2Error("this model's vocabulary has no <|endoftext|> to start from; give a prompt")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), np.errstate(all="ignore"):   # sample reports what matters
         warnings.simplefilter("always", ContextWarning)
         warnings.showwarning = lambda message, *_: say(f"\n[{message}]")
         continue_prompt(arguments, encoder, params, n_head, prompt, ids or [encoder.eot])
@@ -593,8 +599,11 @@ def main(argv=None):
     """The command line. Returns the exit status; whatever is wrong is one line on stderr."""
     import utils  # here, so that the model itself needs nothing but NumPy
 
-    sys.stdout.reconfigure(errors="replace")   # a terminal that lacks a character shows "?"
     arguments = parse_arguments(argv)
+    if sys.stdout is None:
+        return fail("standard output is closed; there is nowhere to write the text")
+    if hasattr(sys.stdout, "reconfigure"):         # as not in a notebook
+        sys.stdout.reconfigure(errors="replace")   # a terminal that lacks a character shows "?"
     try:
         prompt = read_prompt(arguments.prompt)
         encoder, hparams, params = utils.load_encoder_hparams_and_params(

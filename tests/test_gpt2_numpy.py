@@ -359,6 +359,12 @@ def test_nonsense_settings_are_refused(random_params, arguments, message):
         generate([1], random_params(), 3, 5, **arguments)
 
 
+@pytest.mark.parametrize("arguments", [{"n_tokens": -1}, {"n_tokens": 3, "n_samples": 0}])
+def test_numbers_of_tokens_and_samples_that_make_no_sense_are_refused(random_params, arguments):
+    with pytest.raises(GPT2Error, match="cannot generate"):
+        generate([1], random_params(), 3, **arguments)
+
+
 @pytest.mark.parametrize("temperature", [0, 1])
 @pytest.mark.parametrize("bad", [[0, math.nan], [0, math.inf], [-math.inf, -math.inf]])
 def test_logits_without_a_finite_best_are_refused(temperature, bad):
@@ -398,6 +404,9 @@ def test_ties_and_limits_at_their_edges():
     assert drawn_ids([-math.inf, 0, -math.inf, 0], temperature=1) == {1, 3}
     assert drawn_ids([-math.inf, 0, -math.inf, 0], temperature=1, top_k=3) == {1, 3}
     assert drawn_ids([1, 2, 3], temperature=1e-300) == {2}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert drawn_ids([1, 2, -3], temperature=5e-324) == {1}
     assert drawn_ids([1e30, -1e30], temperature=1e30) == {0, 1}
 
 
