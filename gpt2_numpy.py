@@ -395,7 +395,8 @@ class OneLineParser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; --help explains every option\n")
 
 
-def parse_arguments(argv):
+def argument_parser():
+    """The options, explained in the field's terms."""
     parser = OneLineParser(
         prog="gpt2_numpy.py", description=USAGE, epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -431,6 +432,12 @@ def parse_arguments(argv):
     add("--explain", action="store_true",
         help="at each step also show the five likeliest next tokens and their probabilities before "
              "temperature, top-k and top-p; an arrow marks the token drawn")
+    return parser
+
+
+def parse_arguments(argv):
+    """The options' values, checked; what is wrong with them ends the program in one line."""
+    parser = argument_parser()
     arguments = parser.parse_args(argv)
     if arguments.n_tokens < 0:
         parser.error("-n/--n-tokens must be 0 or more")
@@ -465,6 +472,8 @@ def read_prompt(argument):
     """The prompt that the argument stands for."""
     if argument != "-":
         return argument
+    if sys.stdin is None:
+        raise GPT2Error("the prompt - is to be read from standard input, which is closed")
     try:
         return sys.stdin.buffer.read().decode("utf-8")
     except UnicodeDecodeError as error:
