@@ -80,6 +80,7 @@ class Encoder:
     """
 
     def __init__(self, encoder, bpe_merges):
+        bpe_merges = list(bpe_merges)
         check_vocabulary(encoder, bpe_merges)
         self.byte_encoder = bytes_to_unicode()
         self.byte_decoder = {character: byte for byte, character in self.byte_encoder.items()}

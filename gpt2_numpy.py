@@ -5,13 +5,22 @@
 Read it from the top: `gelu`, `softmax`, `layer_norm` and `linear` are the parts, `attention` and
 `ffn` the two sublayers, `block` joins them to the residual stream, `gpt2` is the whole model.
 Parameters are named as in OpenAI's checkpoint, and their names are the functions' arguments, so
-that `gpt2(ids, **params, n_head=12)` is a call. Shapes stand at the ends of the lines: n_seq
-positions, n_embd features, n_head heads of d_head = n_embd / n_head features, n_vocab tokens; "..."
-is any number of batch axes. Arithmetic keeps the parameters' dtype (float32) from end to end.
-`keep` does nothing, except while `trace` looks inside.
+that `gpt2(ids, **params, n_head=12)` is a call:
+
+    params = {"wte", "wpe",                                 token and position embeddings
+              "blocks": [{"ln_1": {"g", "b"},               for each layer
+                          "attn": {"c_attn": {"w", "b"}, "c_proj": {"w", "b"}},
+                          "ln_2": {"g", "b"},
+                          "mlp":  {"c_fc": {"w", "b"}, "c_proj": {"w", "b"}}}, ...],
+              "ln_f": {"g", "b"}}
+
+Shapes stand at the ends of the lines: n_seq positions, n_embd features, n_head heads of d_head =
+n_embd / n_head features, n_vocab tokens; "..." is any number of batch axes. Arithmetic keeps the
+parameters' dtype (float32) from end to end. `keep` does nothing, except while `trace` looks inside.
 """
 
 import argparse
+import contextlib
 import errno
 import itertools
 import math
@@ -31,13 +40,14 @@ class GPT2Error(ValueError):
 
 
 def gelu(x):
-    """Gaussian error linear unit in the tanh form (Hendrycks & Gimpel 2016, arXiv:1606.08415)."""
+    """Gaussian error linear unit, tanh form (Hendrycks & Gimpel 2016, arXiv:1606.08415): [...]."""
     # Python floats: a NumPy float64 scalar would turn the whole model into float64.
     return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)))
 
 
 def softmax(x):
-    """exp(x) / sum(exp(x)) over the last axis. The maximum cancels; without it exp overflows."""
+    """[...] to the same: exp(x) / sum(exp(x)) over the last axis. The maximum cancels; without
+    subtracting it, exp overflows."""
     exp = np.exp(x - x.max(axis=-1, keepdims=True))
     return exp / exp.sum(axis=-1, keepdims=True)
 
@@ -48,12 +58,12 @@ def layer_norm(x, g, b, eps=1e-5):
     (x - mean) / sqrt(variance + eps) * g + b, with the population variance (divided by n_embd).
     Ba, Kiros & Hinton 2016, arXiv:1607.06450.
     """
-    n_embd = x.shape[-1]
+    n_embd = x.shape[-1]      # sum() / n_embd, as mean() takes longer for a single position
     mean = x.sum(axis=-1, keepdims=True) / n_embd                         # [..., 1]
     centred = x - mean                                                    # [..., n_embd]
     variance = (centred * centred).sum(axis=-1, keepdims=True) / n_embd   # [..., 1]
     normed = centred / np.sqrt(variance + eps)                            # [..., n_embd]
-    keep(x=x, mean=mean, variance=variance, normed=normed)
+    keep(x=x, mean=mean, variance=variance, normed=normed)                # for `trace`
     return normed * g + b
 
 
@@ -68,8 +78,9 @@ def attention(x, c_attn, c_proj, n_head, cache=None):
 
     softmax(q kᵀ / sqrt(d_head)) v in each head (Vaswani et al. 2017, arXiv:1706.03762, eq. 1): how
     much of every earlier position's value v each position takes in, by how well its query q fits
-    that position's key k. With a cache, the n_past positions in it come before those of x.
+    that position's key k. A cache holds the keys and values of n_past positions before those of x.
     """
+    # c_attn makes the queries of all heads, then all keys, then all values: 3 * n_head in a row.
     qkv = split_heads(linear(x, **c_attn), 3 * n_head)            # [..., 3 * n_head, n_seq, d_head]
     q, k, v = (qkv[..., i * n_head:(i + 1) * n_head, :, :] for i in range(3))
     if cache is not None:
@@ -78,28 +89,29 @@ def attention(x, c_attn, c_proj, n_head, cache=None):
     # with @ because that reaches BLAS at every size and in every version of NumPy.
     scores = q @ k.swapaxes(-1, -2) / math.sqrt(q.shape[-1])      # [..., n_head, n_seq, n_keys]
     n_seq, n_keys = scores.shape[-2:]                             # n_keys = n_past + n_seq
-    if n_seq > 1:                                   # each sees itself and what came before it
-        visible = np.tri(n_seq, n_keys, n_keys - n_seq, dtype=bool)
+    if n_seq > 1:     # the causal mask: itself and what came before; for the newest that is all
+        visible = np.tri(n_seq, n_keys, n_keys - n_seq, dtype=bool)   # row t: True, n_past + t + 1
         scores = np.where(visible, scores, -np.inf)
     weights = softmax(scores)                                     # over the keys, adding up to 1
     heads = merge_heads(weights @ v)                              # [..., n_seq, n_embd]
-    keep(q=q, k=k, v=v, weights=weights, heads=heads)
+    keep(q=q, k=k, v=v, scores=scores, weights=weights, heads=heads)
     return linear(heads, **c_proj)
 
 
 def split_heads(x, n_head):
-    """[..., n_seq, n_embd] to [..., n_head, n_seq, d_head]: each head gets its run of features."""
-    return x.reshape(*x.shape[:-1], n_head, -1).swapaxes(-2, -3)
+    """[..., n_seq, n_head * d_head] to [..., n_head, n_seq, d_head]: to each head its features."""
+    return x.reshape(*x.shape[:-1], n_head, x.shape[-1] // n_head).swapaxes(-2, -3)
 
 
 def merge_heads(x):
     """[..., n_head, n_seq, d_head] back to [..., n_seq, n_embd]."""
     x = x.swapaxes(-2, -3)
-    return x.reshape(*x.shape[:-2], -1)
+    return x.reshape(*x.shape[:-2], x.shape[-2] * x.shape[-1])
 
 
 def ffn(x, c_fc, c_proj):
-    """The feed-forward network, each position on its own: [..., n_seq, n_embd] to the same."""
+    """The feed-forward network, each position on its own: [..., n_seq, n_embd] to the same
+    (Vaswani et al. 2017, eq. 2, with gelu for relu)."""
     hidden = linear(x, **c_fc)                                    # [..., n_seq, 4 * n_embd]
     activation = gelu(hidden)
     keep(hidden=hidden, activation=activation)
@@ -120,10 +132,11 @@ def gpt2(ids, wte, wpe, blocks, ln_f, n_head, cache=None, n_logits=None):
     logits[..., t, :] are the unnormalised log-probabilities of token t + 1, given tokens 0 to t.
     cache, from `new_cache`, holds the positions before these ids and takes in theirs. n_logits
     computes the logits of the last so many positions alone. GPT2Error when there are more positions
-    than the model's context, n_ctx rows of wpe, has room for.
+    than the model's context, n_ctx rows of wpe, has room for. Ids have to be 0 to n_vocab - 1: see
+    `check_ids`.
     """
     ids = np.asarray(ids)
-    n_past = cache[0]["n_past"] if cache else 0
+    n_past = cache[0]["n_past"] if cache else 0                   # the same in every layer
     n_positions = n_past + ids.shape[-1]
     if n_positions > wpe.shape[0]:
         raise GPT2Error(f"{n_positions} positions, but the model's context has {wpe.shape[0]}")
@@ -131,8 +144,8 @@ def gpt2(ids, wte, wpe, blocks, ln_f, n_head, cache=None, n_logits=None):
     for parameters, layer_cache in zip(blocks, cache or [None] * len(blocks), strict=True):
         x = block(x, **parameters, n_head=n_head, cache=layer_cache)
     if n_logits is not None:
-        x = x[..., x.shape[-2] - n_logits:, :]
-    return linear(layer_norm(x, **ln_f), wte.T, 0.0)              # [..., n_seq, n_vocab]
+        x = x[..., max(0, x.shape[-2] - n_logits):, :]
+    return linear(layer_norm(x, **ln_f), wte.T, b=0.0)            # [..., n_seq, n_vocab]: no bias
 
 
 def new_cache(params, n_head, n_positions, batch=()):
@@ -200,15 +213,17 @@ def check_sampling(temperature, top_k, top_p):
 
 def draw(logits, temperature, top_k, top_p, rng):
     """One id from one row of logits [n_vocab]."""
-    ids = np.arange(len(logits))
-    if 0 < top_k < len(logits):
-        ids = np.flatnonzero(logits >= np.partition(logits, -top_k)[-top_k])   # more, if some tie
-    if top_k or top_p < 1:
-        ids = ids[np.argsort(-logits[ids], kind="stable")][:top_k or None]     # the best come first
+    ids, limited = np.arange(len(logits)), 0 < top_k < len(logits)
+    if limited:
+        ids = np.flatnonzero(logits >= np.partition(logits, -top_k)[-top_k])   # k, or more by ties
+    if limited or top_p < 1:
+        ids = ids[np.argsort(-logits[ids], kind="stable")]                     # the best come first
+    if limited:
+        ids = ids[:top_k]
     with np.errstate(over="ignore"):       # to -inf, at temperatures next to 0: a probability of 0
         scaled = (logits[ids].astype(np.float64) - np.max(logits)) / temperature
     cumulative = np.cumsum(softmax(scaled))
-    n_nucleus = 1 + np.searchsorted(cumulative[:-1], top_p)                    # fewest to reach p
+    n_nucleus = 1 + np.searchsorted(cumulative[:-1], top_p)    # all but the last may be too few
     cumulative = cumulative[:n_nucleus] / cumulative[n_nucleus - 1]
     return ids[np.searchsorted(cumulative, rng.random(), side="right")]
 
@@ -236,19 +251,14 @@ def generate(ids, params, n_head, n_tokens, temperature=0.0, top_k=0, top_p=1.0,
     prompt = check_ids(ids, params)
     if n_tokens < 0 or (n_samples is not None and n_samples < 1):
         raise GPT2Error(f"cannot generate {n_tokens} tokens in {n_samples} samples")
-
-    def choose(logits):
-        chosen = sample(logits, temperature, top_k, top_p, rng)
-        if watch is not None:
-            watch(logits, chosen)
-        return chosen
-
     rng = np.random.default_rng(rng)
-    return continuation(prompt, params, n_head, n_tokens, n_samples, choose)
+    sampling = dict(temperature=temperature, top_k=top_k, top_p=top_p, rng=rng)
+    reuse_memory()
+    return continuation(prompt, params, n_head, n_tokens, n_samples, watch, sampling)
 
 
-def continuation(context, params, n_head, n_tokens, n_samples, choose):
-    """The loop of `generate`: predict, choose, append."""
+def continuation(context, params, n_head, n_tokens, n_samples, watch, sampling):
+    """The loop of `generate`: predict, sample, append."""
     n_ctx = params["wpe"].shape[0]
     new, n_past, cache, warned = context, 0, None, False
     for n_left in range(n_tokens, 0, -1):
@@ -267,16 +277,12 @@ def continuation(context, params, n_head, n_tokens, n_samples, choose):
         if n_samples is not None and n_left == n_tokens:
             logits, context = (np.repeat(x[None], n_samples, axis=0) for x in (logits, context))
             cache = repeat_cache(cache, n_samples)
-        chosen = choose(logits)
+        chosen = sample(logits, **sampling)
+        if watch is not None:
+            watch(logits, chosen)
+        new = np.array(chosen)[..., None]                                  # a copy: what is handed
+        context = np.concatenate([context, new], axis=-1)[..., -n_ctx:]    # out is the caller's
         yield int(chosen) if chosen.ndim == 0 else chosen
-        new = np.asarray(chosen)[..., None]
-        context = np.concatenate([context, new], axis=-1)[..., -n_ctx:]
-
-
-# glibc gives the memory of large arrays back to the system at once and fetches it anew, page by
-# page, for the next ones, until a program has freed a block as large as these: see mallopt(3) on
-# the dynamic mmap threshold. Freeing this one, never touched, takes a third off a long prompt.
-np.empty(31 * 2**20, np.uint8)
 
 
 def predict(ids, params, n_head, cache):
@@ -291,9 +297,20 @@ def predict(ids, params, n_head, cache):
     return logits[..., -1, :]
 
 
+def reuse_memory():
+    """Take a third off the time of a long prompt.
+
+    glibc gives the memory of large arrays back to the system at once and fetches it anew, page by
+    page, for the next ones, until a program has freed a block as large as these: see mallopt(3) on
+    the dynamic mmap threshold. So one is freed here, never touched; elsewhere this does nothing.
+    """
+    np.empty(31 * 2**20, np.uint8)
+
+
 def check_ids(ids, params):
-    """The ids as an integer array [..., n_seq], n_seq > 0, all in the vocabulary, or GPT2Error."""
-    ids, n_vocab = np.asarray(ids), params["wte"].shape[0]
+    """A copy of the ids, an integer array [..., n_seq]; GPT2Error when there are none, or when one
+    is not in the vocabulary."""
+    ids, n_vocab = np.array(ids), params["wte"].shape[0]
     if ids.ndim == 0 or ids.shape[-1] == 0:
         raise GPT2Error("there are no token ids to start from; the shortest prompt is one token")
     if not np.issubdtype(ids.dtype, np.integer):
@@ -317,20 +334,23 @@ def log_probs(ids, params, n_head):
     In a text of more than n_ctx tokens each is predicted from at least the n_ctx // 2 before it.
     """
     ids, n_ctx = check_ids(ids, params), params["wpe"].shape[0]
-    n_chunk = min(64, n_ctx - n_ctx // 2)    # logits of all positions at once would fill memory
+    n_half = n_ctx // 2
+    n_chunk = min(64, n_ctx - n_half)    # the logits of all positions at once would fill memory
     cache, chunks = None, []
+    reuse_memory()
     for start in range(0, ids.shape[-1] - 1, n_chunk):
         targets = ids[..., start + 1:start + 1 + n_chunk]
         inputs = ids[..., start:start + targets.shape[-1]]
         if cache is None or cache[0]["n_past"] + inputs.shape[-1] > n_ctx:
             cache = new_cache(params, n_head, n_ctx, ids.shape[:-1])
-            if start > 0:
-                context = ids[..., start - n_ctx // 2:start]
-                gpt2(context, **params, n_head=n_head, cache=cache, n_logits=0)
+            if start > 0 and n_half > 0:
+                before = ids[..., start - n_half:start]
+                gpt2(before, **params, n_head=n_head, cache=cache, n_logits=0)
         logits = gpt2(inputs, **params, n_head=n_head, cache=cache)    # [..., n_chunk, n_vocab]
         chosen = np.take_along_axis(log_softmax(logits), targets[..., None], axis=-1)
         chunks.append(chosen[..., 0])                                  # [..., n_chunk]
-    return np.concatenate(chunks, axis=-1) if chunks else np.zeros((*ids.shape[:-1], 0))
+    nothing = np.empty((*ids.shape[:-1], 0), params["wte"].dtype)
+    return np.concatenate([nothing, *chunks], axis=-1)
 
 
 _kept = ContextVar("_kept", default=None)
@@ -351,14 +371,15 @@ def trace(ids, params, n_head):
                  embeddings start it, then after each attention and each ffn,
      "blocks":   for each layer a dict of
                  "ln_1", "ln_2": x, mean, variance, normed
-                 "attn": q, k, v, weights [..., n_head, n_seq, n_seq] and heads [..., n_seq, n_embd]
+                 "attn": q, k, v [..., n_head, n_seq, d_head], scores (masked with -inf) and weights
+                         [..., n_head, n_seq, n_seq], and heads joined [..., n_seq, n_embd]
                  "mlp":  hidden and activation, before and after gelu, [..., n_seq, 4 * n_embd],
      "ln_f":     x, mean, variance, normed}
     """
     kept = []
     token = _kept.set(kept)
     try:
-        logits = gpt2(ids, **params, n_head=n_head)
+        logits = gpt2(check_ids(ids, params), **params, n_head=n_head)
     finally:
         _kept.reset(token)
     *layers, ln_f = kept
@@ -390,7 +411,7 @@ class OneLineParser(argparse.ArgumentParser):
     """Says what is wrong with the command line in one line instead of the whole usage."""
 
     def error(self, message):
-        if message.startswith("unrecognized arguments"):
+        if message.startswith("unrecognized arguments") and " -" not in message:
             message += " (put quotes around a prompt of several words)"
         self.exit(2, f"{self.prog}: {message}; --help explains every option\n")
 
@@ -403,7 +424,8 @@ def argument_parser():
     add = parser.add_argument
     add("prompt", nargs="?", default="",
         help="the text to continue; - reads it from standard input; without one the model starts "
-             "from <|endoftext|>, the mark between two documents, and makes up a text of its own")
+             "from <|endoftext|>, the mark between two documents, and makes up a text of its own; "
+             "one that begins with a dash goes last, after --")
     add("--model", default="124M", metavar="NAME|FOLDER",
         help="one of OpenAI's models, 124M, 355M, 774M or 1558M (downloaded the first time), or a "
              "folder with a model's files (default: %(default)s)")
@@ -441,8 +463,8 @@ def parse_arguments(argv):
     arguments = parser.parse_args(argv)
     if arguments.n_tokens < 0:
         parser.error("-n/--n-tokens must be 0 or more")
-    if arguments.n_samples < 1:
-        parser.error("--n-samples must be 1 or more")
+    if not 1 <= arguments.n_samples <= 10**6:
+        parser.error("--n-samples must be 1 to 1,000,000")
     if arguments.seed is not None and arguments.seed < 0:
         parser.error("--seed must be 0 or more")
     if arguments.explain and arguments.n_samples > 1:
@@ -457,9 +479,10 @@ def parse_arguments(argv):
 
 
 def say(text):
-    """What is not generated text goes to stderr, if there is one."""
+    """What is not generated text goes to stderr; if that is closed or full, the text goes on."""
     if sys.stderr is not None:
-        print(text, file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):
+            print(text, file=sys.stderr, flush=True)
 
 
 def write(text):
@@ -475,7 +498,9 @@ def read_prompt(argument):
     if sys.stdin is None:
         raise GPT2Error("the prompt - is to be read from standard input, which is closed")
     try:
-        return sys.stdin.buffer.read().decode("utf-8")
+        return sys.stdin.buffer.read().decode("utf-8-sig")   # a byte-order mark is no text
+    except OSError as error:
+        raise GPT2Error(f"cannot read the prompt from standard input: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise GPT2Error(f"standard input is not UTF-8 (byte {error.start}: {error.reason}); "
                         "convert the text first, for example with iconv") from error
@@ -501,6 +526,7 @@ def score(encoder, params, n_head, ids):
     if len(ids) < 2:
         raise GPT2Error("--score needs a prompt of two tokens or more; nothing comes before the "
                         "first that could predict it")
+    say(f"scoring {len(ids)} tokens")
     logs = log_probs(ids, params, n_head)
     total = float(np.sum(logs, dtype=np.float64))
     lines = [f"{'log p':>9}  {'p':>8}  {'id':>6}  token",
@@ -508,7 +534,8 @@ def score(encoder, params, n_head, ids):
     for log_p, token_id in zip(logs.tolist(), ids[1:], strict=True):
         lines.append(f"{log_p:9.4f}  {math.exp(log_p):8.2%}  {token_id:>6}  "
                      f"{spell(encoder, token_id)}")
-    lines.append(f"{total:9.4f}  nats in total for the {len(logs)} tokens after the first")
+    tokens = "token" if len(logs) == 1 else "tokens"
+    lines.append(f"{total:9.4f}  nats in total for the {len(logs)} {tokens} after the first")
     lines.append(f"{math.exp(-total / len(logs)):9.4f}  perplexity, exp(-total / {len(logs)})")
     write("\n".join(lines) + "\n")
 
@@ -532,6 +559,7 @@ def until_end(ids, end):
 def continue_prompt(arguments, encoder, params, n_head, prompt, ids):
     """Stream the prompt and its first continuation to stdout; further samples follow it whole."""
     n_samples, end, steps, times = arguments.n_samples, encoder.eot, [], [time.perf_counter()]
+    rng = random_numbers(arguments)
 
     def watch(logits, chosen):
         if arguments.explain:
@@ -541,8 +569,7 @@ def continue_prompt(arguments, encoder, params, n_head, prompt, ids):
         """The first sample's ids as they come, until every sample has ended its text."""
         ended = set()
         for step in generate(ids, params, n_head, arguments.n_tokens, arguments.temperature,
-                             arguments.top_k, arguments.top_p, random_numbers(arguments), n_samples,
-                             watch):
+                             arguments.top_k, arguments.top_p, rng, n_samples, watch):
             steps.append(step.tolist())
             times.append(time.perf_counter())
             yield steps[-1][0]
@@ -562,8 +589,8 @@ def continue_prompt(arguments, encoder, params, n_head, prompt, ids):
             pass
     finally:
         write("\n")
-        for number, sampled in enumerate(list(zip(*steps, strict=True))[1:], start=2):
-            text = encoder.decode(until_end(sampled, end))
+        for number in range(2, n_samples + 1):
+            text = encoder.decode(until_end((step[number - 1] for step in steps), end))
             write(f"\n{heading(number)}{prompt}{text}\n")
         say_speed(len(ids), n_samples, times)
     if len(steps) < arguments.n_tokens:
@@ -591,7 +618,7 @@ def run(arguments, prompt, encoder, params, n_head):
     ids = encoder.encode(prompt)
     if prompt[-1:].isspace():
         say("hint: the prompt ends in white space; most tokens bring the space before them, so the "
-            "text usually goes on better without it")
+            "text usually goes on better without it (echo adds a line break, printf does not)")
     if arguments.show_tokens:
         show_tokens(encoder, ids)
     if arguments.score:
@@ -606,14 +633,14 @@ def run(arguments, prompt, encoder, params, n_head):
 
 def main(argv=None):
     """The command line. Returns the exit status; whatever is wrong is one line on stderr."""
-    import utils  # here, so that the model itself needs nothing but NumPy
-
     arguments = parse_arguments(argv)
     if sys.stdout is None:
         return fail("standard output is closed; there is nowhere to write the text")
     if hasattr(sys.stdout, "reconfigure"):         # as not in a notebook
         sys.stdout.reconfigure(errors="replace")   # a terminal that lacks a character shows "?"
     try:
+        import utils  # here, so that the model itself needs nothing but NumPy
+
         prompt = read_prompt(arguments.prompt)
         encoder, hparams, params = utils.load_encoder_hparams_and_params(
             arguments.model, arguments.models_dir)
@@ -622,6 +649,8 @@ def main(argv=None):
     except KeyboardInterrupt:
         say("stopped")
         return 130
+    except ModuleNotFoundError as error:
+        return fail(f"{error.name} is not installed; pip install -r requirements.txt")
     except (GPT2Error, utils.ModelError, utils.EncoderError) as error:
         return fail(error)
     except MemoryError:

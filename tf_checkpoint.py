@@ -35,8 +35,8 @@ PLAIN, SNAPPY = 0, 1
 
 # A damaged file may claim anything; these are far beyond what a true one needs
 # (GPT-2 1558M has 580 tensors and an index of about 20 kB).
-MAX_INDEX = 1 << 23  # bytes: of the file, of one block, of all the names together
-MAX_TENSORS = 1 << 17
+MAX_INDEX = 1 << 22  # bytes: of the file, of one block, of all names and entries together
+MAX_TENSORS = 1 << 16
 MAX_DIMS = 32  # as many as NumPy 1 can hold
 
 # DataType in tensorflow/core/framework/types.proto. bfloat16 is the upper half of a float32.
@@ -234,11 +234,11 @@ def _table_entries(table):
 
 
 def _bounded(pairs):
-    """Pass (key, value) pairs on, up to a limit: a few bytes can stand for a long shared key."""
-    keys_size = 0
+    """Pass (key, value) pairs on, up to a limit: a few compressed bytes can stand for many."""
+    total = 0
     for count, (key, value) in enumerate(pairs):
-        keys_size += len(key)
-        if count > MAX_TENSORS or keys_size > MAX_INDEX:
+        total += len(key) + len(value)
+        if count > MAX_TENSORS or total > MAX_INDEX:
             raise CheckpointError(f"it claims over {MAX_TENSORS} names, or far too long ones")
         yield key, value
 
@@ -490,8 +490,11 @@ def write_checkpoint(prefix, tensors):
     checkpoint that was there; when anything fails, that one stays. The arrays may be views of
     it. There must not be two writers at once. Raises CheckpointError.
     """
+    if len(tensors) > MAX_TENSORS:
+        raise CheckpointError(f"{prefix}: more than {MAX_TENSORS} tensors could not be read again")
     for name, tensor in tensors.items():
-        if not name or name.encode(errors="ignore").decode() != name:
+        is_text = isinstance(name, str) and name.encode(errors="ignore").decode() == name
+        if not is_text or not name:
             raise CheckpointError(f"{prefix}: {name!r} cannot be the name of a tensor")
         if getattr(tensor, "dtype", None) not in WRITTEN_DTYPES:
             raise CheckpointError(f"{prefix}: {name!r} is not an array of float32 or float16")

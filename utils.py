@@ -50,6 +50,9 @@ CONTAINER_LIMITS = (  # of Linux control groups, version 2 and 1, as seen inside
     "/sys/fs/cgroup/memory/memory.limit_in_bytes",
 )
 
+VERIFIED = "verified.json"  # in a model folder: which files were compared with their checksums
+QUICKLY_VERIFIED = 64 * 10**6  # bytes: that much is compared in a tenth of a second
+
 BIG = 10**9  # bytes: weights of this size are announced before they are loaded
 WORKING_MEMORY = 200 * 10**6  # bytes: Python, NumPy, the vocabulary, a long prompt's activations
 SMALL_FILE = 16 * 2**20  # bytes: no file but the weights may be larger (encoder.json has 1 MB)
@@ -74,10 +77,16 @@ def load_encoder_hparams_and_params(model="124M", models_dir=None):
     models_dir: by default $GPT2_MODELS_DIR, or else "models" beside this file.
 
     params are float32, nested as the names in the checkpoint are (see load_params). They are
-    views of the mapped file: it is read when they are used. Raises ModelError.
+    read-only views of the mapped file, which is read when they are used; copy.deepcopy makes them
+    writable. Every tensor is compared with its checksum, large ones once. Raises ModelError.
     """
     folder = find_folder(model, models_dir)
     hparams = load_hparams(folder)
+    if is_released(model) and hparams != released_hparams(model):
+        raise ModelError(
+            f"{folder} holds another model than {model}: {hparams}; remove it, or give its path "
+            "as --model"
+        )
     check_memory(model, hparams)
     try:
         encoder = get_encoder(folder)
@@ -90,12 +99,23 @@ def load_encoder_hparams_and_params(model="124M", models_dir=None):
             f"{folder}: encoder.json has {len(encoder.encoder)} tokens, hparams.json says "
             f"{hparams['n_vocab']}; these are of different models, fetch or copy them again"
         )
-    return encoder, hparams, load_params(folder, hparams)
+    params = load_params(folder, hparams)
+    verify_once(folder)
+    return encoder, hparams, params
+
+
+def is_released(model):
+    """Whether `model` is one of OpenAI's names, and not a path."""
+    return isinstance(model, str) and model in RELEASED
+
+
+def released_hparams(model):
+    return dict(zip(HPARAMS, RELEASED[model], strict=True))
 
 
 def find_folder(model, models_dir=None):
     """The folder of a model with all its files in it, downloaded first where a name needs it."""
-    if isinstance(model, str) and model in RELEASED:
+    if is_released(model):
         folder = models_folder(models_dir) / model
         return folder if is_complete(folder) else download(model, models_dir)
 
@@ -190,6 +210,41 @@ def load_params(folder, hparams):
         raise ModelError(f"{prefix}, with hparams.json: {one_line(error)}") from error
 
 
+def verify_once(folder):
+    """Compare the weights of a model folder with their checksums. Raises ModelError.
+
+    Small files are checked every time, as it takes no time. Of large ones a note is left in the
+    folder, and they are checked again only when size or date differ from it.
+    """
+    prefix = checkpoint_prefix(Path(folder))
+    state = file_state(prefix)
+    large = sum(size for size, _ in state.values()) > QUICKLY_VERIFIED
+    if large:
+        with contextlib.suppress(OSError, ValueError):
+            if json.loads((prefix.parent / VERIFIED).read_text("utf-8")) == state:
+                return
+        notice(f"comparing the weights in {folder} with their checksums, this once")
+    try:
+        read_checkpoint(prefix, verify=True)
+    except CheckpointError as error:
+        raise ModelError(f"{one_line(error)}; remove it and fetch or copy it again") from error
+    if large:
+        note_verified(prefix)
+
+
+def note_verified(prefix):
+    """Leave the note that `verify_once` looks for, where the folder can be written to."""
+    with contextlib.suppress(OSError):
+        (prefix.parent / VERIFIED).write_text(json.dumps(file_state(prefix)), "utf-8")
+
+
+def file_state(prefix):
+    """{name: [bytes, date in ns]} of a checkpoint's files."""
+    paths = [Path(f"{prefix}.index"), *prefix.parent.glob(f"{glob.escape(prefix.name)}.data-*")]
+    stats = {path.name: path.stat() for path in paths}
+    return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
+
+
 def checkpoint_prefix(folder):
     """The path that the weights' files begin with: the file "checkpoint" says, else model.ckpt."""
     path = folder / "checkpoint"
@@ -280,7 +335,7 @@ def check_memory(model, hparams):
     """
     weights, needed = 4 * n_parameters(hparams), memory_needed(hparams)
     total, available = memory()
-    if total is not None and total < weights:
+    if total is not None and total < needed:
         raise ModelError(
             f"{model} needs {readable(needed)} of memory, and this computer has {readable(total)}; "
             "take a smaller model"
@@ -322,7 +377,7 @@ def download(model, models_dir=None):
 
     folder = models_folder(models_dir) / model
     url = f"{(os.environ.get('GPT2_BASE_URL') or BASE_URL).rstrip('/')}/{model}"
-    hparams = dict(zip(HPARAMS, RELEASED[model], strict=True))
+    hparams = released_hparams(model)
     check_memory(model, hparams)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -395,6 +450,8 @@ def fetch_and_check(session, url, folder, name, hparams):
         os.fsync(file.fileno())
     os.replace(part, folder / name)
     etag_of(part).unlink(missing_ok=True)
+    if name == DATA and size > QUICKLY_VERIFIED:
+        note_verified(folder / "model.ckpt")
 
 
 class Interrupted(Exception):
@@ -460,6 +517,8 @@ def fetch_rest(session, url, part, size, bar):
             check_size(size, total)
             bar.total = total or size
             bar.update(start - bar.n)
+            if have > start:
+                bar.write(f"{url}: the server starts over from the beginning", file=sys.stderr)
             with open(part, "ab" if start else "wb") as file:
                 if start == 0:
                     etag_of(part).write_text(version_of(response), "latin-1")

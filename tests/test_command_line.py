@@ -9,11 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import gpt2_numpy
 from encoder import get_encoder
-from gpt2_numpy import generate, log_probs
+from gpt2_numpy import generate, gpt2, log_probs, softmax
 from utils import load_encoder_hparams_and_params
 
 PROGRAM = str(Path(gpt2_numpy.__file__))
@@ -66,7 +67,7 @@ def test_the_reference_model_speaks_from_the_shell(shared):
 def test_defaults_are_those_of_the_help_and_the_seed_it_prints_repeats_the_run(tiny_model):
     status, out, err = run(tiny_model, "a b")
     assert status == 0
-    seed = re.search(r"--seed (\d+)", err)[1]
+    seed = re.search(r"^seed \d+: .* --seed (\d+)", err)[1]      # told before anything else
     assert run(tiny_model, "--seed", seed, "a b")[:2] == (0, out)
     assert out == expected(tiny_model, "a b", 40, temperature=0.8, top_k=40, rng=int(seed)) + "\n"
 
@@ -81,6 +82,8 @@ def test_a_dash_reads_the_prompt_from_standard_input(tiny_model):
     status, out, err = run(tiny_model, "--greedy", "-n", "3", "-", stdin="the ø\n".encode())
     assert (status, out) == (0, expected(tiny_model, "the ø\n", 3) + "\n")
     assert "hint" in err
+    status, out, err = run(tiny_model, "--greedy", "-n", "3", "-", stdin=b"\xef\xbb\xbfthe")
+    assert (status, out) == (0, expected(tiny_model, "the", 3) + "\n")
     status, out, err = run(tiny_model, "-", stdin=b"abc\xff")
     assert status == 1 and out == ""
     assert err == ("gpt2_numpy.py: standard input is not UTF-8 (byte 3: invalid start byte); "
@@ -102,6 +105,7 @@ def test_score_prints_each_log_probability_the_total_and_the_perplexity(tiny_mod
     lines = out.splitlines()
     assert status == 0 and len(lines) == len(ids) + 3
     assert [line.split()[0] for line in lines[2:-2]] == [f"{x:.4f}" for x in logs]
+    assert [line.split()[1] for line in lines[2:-2]] == [f"{p:.2%}" for p in np.exp(logs)]
     assert [line.split()[2] for line in lines[1:-2]] == [str(i) for i in ids]
     assert lines[-2].startswith(f"{logs.sum():9.4f}  nats")
     perplexity = float(lines[-1].split()[0])
@@ -130,6 +134,41 @@ def test_explain_shows_five_probabilities_and_marks_the_choice(tiny_model):
     assert len(rows) == 20
     assert [arrow for arrow, _, _ in rows] == ["->", "  ", "  ", "  ", "  "] * 4
     assert all(abs(len(bar) - 0.3 * float(p)) < 0.51 for _, p, bar in rows)
+    encoder, hparams, params = load_encoder_hparams_and_params(str(tiny_model))
+    logits = gpt2(encoder.encode("the"), **params, n_head=hparams["n_head"])[-1]
+    best = sorted(softmax(logits), reverse=True)[:5]
+    assert [p for _, p, _ in rows[:5]] == [f"{100 * p:.2f}" for p in best]
+
+
+def test_explain_shows_the_choice_also_when_it_is_not_among_the_five(tiny_model):
+    _, _, err = run(tiny_model, "--explain", "--seed", "1", "--temperature", "50", "--top-k", "0",
+                    "-n", "12", "the")
+    steps = [step for step in err.split("\n\n") if "%" in step]
+    assert len(steps) == 12
+    assert all(step.count("->") == 1 for step in steps)
+    assert max(step.count("%") for step in steps) == 6
+
+
+def test_models_dir_says_where_downloads_go(tmp_path):
+    environment = os.environ | {"GPT2_BASE_URL": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"}
+    status, out, err = run("124M", "--models-dir", str(tmp_path), "the", env=environment)
+    assert (status, out) == (1, "")
+    assert str(tmp_path / "124M") in err and "http://127.0.0.1:9/124M" in err
+
+
+def test_too_little_memory_is_one_line(tiny_model, monkeypatch, capsys):
+    def generate_too_much(*arguments):
+        raise MemoryError
+
+    monkeypatch.setattr(gpt2_numpy, "generate", generate_too_much)
+    assert gpt2_numpy.main(["--model", str(tiny_model), "--greedy", "the"]) == 1
+    assert capsys.readouterr().err.startswith("gpt2_numpy.py: not enough memory")
+
+
+def test_the_speed_counts_the_tokens_after_the_first(capsys):
+    gpt2_numpy.say_speed(7, 2, [10.0, 12.5, 13.0, 13.5])
+    assert capsys.readouterr().err == (
+        "6 tokens, 4.0 tokens/s; the first after 2.50 s, for a prompt of 7\n")
 
 
 def test_samples_are_separated_and_differ(tiny_model):
@@ -137,6 +176,8 @@ def test_samples_are_separated_and_differ(tiny_model):
     assert status == 0
     texts = re.split(r"--- sample \d of 3 ---\n", out)[1:]
     assert len(set(texts)) == 3 and all(text.startswith("the cat") for text in texts)
+    status, out, _ = run(tiny_model, "--n-samples", "2", "-n", "0", "the cat")
+    assert out == "--- sample 1 of 2 ---\nthe cat\n\n--- sample 2 of 2 ---\nthe cat\n"
 
 
 def test_the_text_stops_where_the_model_ends_it(tiny_model, monkeypatch, capsys):
@@ -145,7 +186,7 @@ def test_the_text_stops_where_the_model_ends_it(tiny_model, monkeypatch, capsys)
 
     def scripted(*arguments):
         for row in ids:
-            yield gpt2_numpy.np.array(row)
+            yield np.array(row)
 
     monkeypatch.setattr(gpt2_numpy, "generate", scripted)
     arguments = ["--model", str(tiny_model), "--greedy", "-n", "5", "--n-samples", "2", "the"]
@@ -158,7 +199,8 @@ def test_the_text_stops_where_the_model_ends_it(tiny_model, monkeypatch, capsys)
 
 
 def test_a_full_context_is_said_once(tiny_model):
-    status, out, err = run(tiny_model, "--greedy", "-n", "120", "the cat")
+    status, out, err = run(tiny_model, "--greedy", "-n", "120", "the cat",
+                           env=os.environ | {"PYTHONWARNINGS": "ignore"})
     assert status == 0 and err.count("the context of 64 tokens is full") == 1
     with pytest.warns(gpt2_numpy.ContextWarning):
         assert out == expected(tiny_model, "the cat", 120) + "\n"
@@ -172,7 +214,7 @@ def test_a_full_context_is_said_once(tiny_model):
     (["--top-k", "-3"], "top_k is -3"),
     (["-n", "-1"], "-n/--n-tokens must be 0 or more"),
     (["--seed", "-1"], "--seed must be 0 or more"),
-    (["--n-samples", "0"], "--n-samples must be 1 or more"),
+    (["--n-samples", "0"], "--n-samples must be 1 to 1,000,000"),
     (["--explain", "--n-samples", "2"], "--explain follows one sample"),
     (["Once", "upon"], "put quotes around a prompt of several words"),
     (["--no-such-option"], "unrecognized arguments: --no-such-option"),
@@ -233,7 +275,10 @@ def test_a_full_disk_is_one_line(tiny_model):
 
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 def test_ctrl_c_ends_cleanly_with_what_was_generated(tiny_model):
-    process = start(tiny_model, "--greedy", "-n", "1000000", "the")
+    def default_signals():     # a background job's child would ignore SIGINT
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    process = start(tiny_model, "--greedy", "-n", "1000000", "the", preexec_fn=default_signals)
     assert process.stdout.read(8)[:3] == b"the"      # it is in the middle of the text
     time.sleep(0.1)
     process.send_signal(signal.SIGINT)

@@ -223,6 +223,14 @@ def test_a_model_is_downloaded_once_and_loads(server, files, tmp_path, capfd):
     assert len(err.splitlines()) == 2
 
 
+def test_a_large_download_is_not_compared_with_its_checksums_again(
+    server, tmp_path, monkeypatch, capfd
+):
+    monkeypatch.setattr(utils, "QUICKLY_VERIFIED", 0)
+    utils.load_encoder_hparams_and_params("124M", tmp_path)
+    assert capfd.readouterr().err.count("checksum") == 1
+
+
 @pytest.mark.parametrize("n", [0, 1, 999, 1000, 70_001, -1])
 def test_a_cut_download_goes_on_where_it_stopped(server, files, tmp_path, n):
     n = n % len(files[DATA])

@@ -192,7 +192,7 @@ def test_every_array_has_the_parameters_dtype(random_params):
         assert {gelu(x).dtype, softmax(x).dtype} == {np.dtype(dtype)}
 
 
-@pytest.mark.parametrize("shape", [(), (3,), (2, 3)])
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 3)])
 def test_any_leading_axes_give_what_each_row_gives_alone(random_params, shape):
     params = random_params()
     ids = np.random.default_rng(0).integers(0, 61, (*shape, 9))
@@ -203,7 +203,7 @@ def test_any_leading_axes_give_what_each_row_gives_alone(random_params, shape):
         assert_close(log_probs(ids, params, 3)[i], log_probs(ids[i], params, 3))
     w, b = params["blocks"][0]["mlp"]["c_fc"].values()
     x = np.random.default_rng(1).standard_normal((*shape, 24)).astype(np.float32)
-    assert_close(linear(x, w, b), x @ w + b)
+    assert np.allclose(linear(x, w, b), x @ w + b, atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore::gpt2_numpy.ContextWarning")
@@ -242,6 +242,7 @@ def test_n_logits_computes_the_last_ones_only(random_params):
         logits = gpt2(ids, **params, n_head=3, n_logits=n)
         assert logits.shape == (n, 61)
         assert np.allclose(logits, exact[8 - n:], rtol=1e-4, atol=1e-4)
+    assert gpt2(ids, **params, n_head=3, n_logits=10).shape == (8, 61)
 
 
 def test_too_many_positions_are_refused(random_params):
@@ -275,7 +276,7 @@ def test_generation_past_the_context_goes_on_from_its_newest_half(random_params,
     prompt = np.random.default_rng(n_prompt).integers(0, 61, n_prompt)
     with pytest.warns(ContextWarning) as caught:
         ours = list(generate(prompt, params, 3, 50))
-    assert len(caught) == 1
+    assert len(caught) == 1 and caught[0].filename == __file__     # it points to the caller
     assert ours == plain_greedy(prompt, params, 3, 50)
 
 
@@ -319,6 +320,48 @@ def test_a_batch_of_prompts_continues_each(random_params):
     prompts = np.random.default_rng(0).integers(0, 61, (3, 5))
     steps = np.array(list(generate(prompts, params, 3, 30)))
     assert steps.T.tolist() == [plain_greedy(prompt, params, 3, 30) for prompt in prompts]
+
+
+def test_what_is_handed_out_and_handed_in_belongs_to_the_caller(random_params):
+    params, prompt = random_params(), np.array([5, 6, 7])
+    exact = [ids.tolist() for ids in generate(prompt, params, 3, 8, n_samples=2)]
+    steps, ours = generate(prompt, params, 3, 8, n_samples=2), []
+    prompt[:] = 0
+    for ids in steps:
+        ours.append(ids.tolist())
+        ids[:] = 0
+    assert ours == exact
+
+
+def test_only_the_last_positions_logits_are_computed_while_generating(random_params, monkeypatch):
+    computed, params = [], random_params(n_ctx=300)
+
+    def counting(*arguments, **settings):
+        logits = gpt2(*arguments, **settings)
+        computed.append((settings["cache"][0]["n_past"], logits.shape[-2]))
+        return logits
+
+    monkeypatch.setattr(gpt2_numpy, "gpt2", counting)
+    list(generate(np.arange(290) % 61, params, 3, 3))
+    assert computed == [(128, 0), (256, 0), (290, 1), (291, 1), (292, 1)]
+
+
+def test_jax_runs_the_same_file(random_params, monkeypatch):
+    """With jax.numpy as the array module it compiles, differentiates and maps."""
+    jax = pytest.importorskip("jax", reason="needs jax, which is not among the requirements")
+    params, ids = random_params(), np.arange(12)
+    exact = gpt2(ids, **params, n_head=3)
+    monkeypatch.setattr(gpt2_numpy, "np", jax.numpy)
+    params = jax.tree_util.tree_map(jax.numpy.asarray, params)
+
+    def logits(params, ids):
+        return gpt2(ids, **params, n_head=3)
+
+    assert_close(np.asarray(jax.jit(logits)(params, ids)), exact)
+    assert jax.vmap(logits, (None, 0))(params, np.stack([ids, ids])).shape == (2, 12, 61)
+    gradients = jax.grad(lambda params: logits(params, ids)[5, 7])(params)
+    assert jax.tree_util.tree_structure(gradients) == jax.tree_util.tree_structure(params)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree_util.tree_leaves(gradients))
 
 
 def test_same_seed_same_text(random_params):
@@ -396,6 +439,7 @@ def drawn_ids(logits, **settings):
 def test_ties_and_limits_at_their_edges():
     assert drawn_ids([1, 1, 1, 1, 0], temperature=1, top_k=2) == {0, 1}
     assert drawn_ids([0, 1, 1, 1], temperature=1, top_k=1) == {1}       # as greedy does
+    assert drawn_ids([1] * 100, temperature=1, top_k=10) == set(range(10))
     assert drawn_ids([1, 2, 3], temperature=1, top_k=99) == {0, 1, 2}
     assert drawn_ids([1, 2, 3], temperature=1, top_k=0) == {0, 1, 2}
     assert drawn_ids([1, 2, 3], temperature=1, top_p=1e-9) == {2}       # the best always stays
@@ -428,7 +472,9 @@ def test_log_probs_of_a_long_text_predict_each_token_from_half_a_context_or_more
             logits = gpt2(ids[t - n_seen:t], **params, n_head=3)[-1]
             candidates.append(np.log(softmax(logits.astype(np.float64)))[ids[t]])
         assert np.min(np.abs(np.array(candidates) - ours[t - 1])) < 1e-4
-    assert log_probs([3], params, 3).shape == (0,)
+    nothing = log_probs([3], params, 3)
+    assert nothing.shape == (0,) and nothing.dtype == np.float32
+    assert log_probs([3, 4, 5], random_params(n_ctx=1), 3).shape == (2,)
 
 
 def test_log_probs_do_not_underflow(random_params):
@@ -449,13 +495,23 @@ def test_trace_keeps_what_the_functions_computed_and_stops_when_it_is_done(rando
                                       **parameters["attn"], n_head=3)
         assert np.array_equal(layer["ln_2"]["x"], after)
         assert np.array_equal(mlp["activation"], gelu(mlp["hidden"]))
-        assert np.allclose(layer["attn"]["weights"].sum(-1), 1, atol=1e-6)
+        attn, c_attn = layer["attn"], parameters["attn"]["c_attn"]
+        qkv = layer_norm(ln_1["x"], **parameters["ln_1"]) @ c_attn["w"] + c_attn["b"]
+        for name, part in zip("qkv", np.split(qkv, 3, axis=-1), strict=True):
+            for head in range(3):
+                assert np.allclose(attn[name][head], part[:, 8 * head:8 * head + 8], atol=1e-5)
+        assert np.array_equal(attn["weights"], softmax(attn["scores"]))
+        assert np.array_equal(np.isinf(attn["scores"][0]), np.triu(np.ones((5, 5), bool), 1))
+        mixed = np.einsum("hqk,hkd->qhd", attn["weights"], attn["v"]).reshape(5, 24)
+        assert np.allclose(attn["heads"], mixed, atol=1e-5)
     assert np.array_equal(seen["residual"][0], params["wte"][ids] + params["wpe"][:5])
     before = len(seen["residual"])
     gpt2(ids, **params, n_head=3)
     assert len(seen["residual"]) == before
     with pytest.raises(GPT2Error):
         trace(np.zeros(21, int), params, 3)
+    with pytest.raises(GPT2Error, match="-1 is not in the vocabulary"):
+        trace([-1], params, 3)
     assert gpt2_numpy._kept.get() is None     # also after an error
 
 

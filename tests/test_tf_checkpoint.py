@@ -328,6 +328,19 @@ HOSTILE = {
 }
 
 
+def test_entries_that_take_more_bytes_than_any_index_are_refused():
+    entries = [(b"x", bytes(tf_checkpoint.MAX_INDEX // 2))] * 3  # as snappy blocks could hold them
+    with pytest.raises(CheckpointError, match="claims over"):
+        list(tf_checkpoint._bounded(entries))
+
+
+def test_more_tensors_than_can_be_read_are_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(tf_checkpoint, "MAX_TENSORS", 3)
+    tensors = {f"t{i}": np.zeros(1, np.float32) for i in range(4)}
+    with pytest.raises(CheckpointError, match="more than 3 tensors"):
+        write_checkpoint(tmp_path / "model.ckpt", tensors)
+
+
 @pytest.mark.parametrize("case", HOSTILE)
 def test_hostile_index(case, tmp_path):
     table, why = HOSTILE[case]

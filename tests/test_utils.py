@@ -320,3 +320,36 @@ def test_a_containers_limit_counts(tmp_path, monkeypatch):
     monkeypatch.setattr(utils, "CONTAINER_LIMITS", (unlimited, limited, tmp_path / "none"))
     total, available = utils.memory()
     assert total in (123456, None) and available in (123456, None)
+
+
+def flip_a_bit(path, position):
+    contents = bytearray(path.read_bytes())
+    contents[position] ^= 4
+    path.write_bytes(contents)
+
+
+def test_a_flipped_bit_in_the_weights_is_refused_and_the_tensor_named(tmp_path):
+    model = make_model(tmp_path)
+    flip_a_bit(model / utils.DATA, -1)
+    assert "the bytes of 'model/wte' do not match their checksum" in refusal(model)
+
+
+def test_large_weights_are_compared_with_their_checksums_once(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(utils, "QUICKLY_VERIFIED", 0)
+    model = make_model(tmp_path)
+    load_encoder_hparams_and_params(model)
+    assert "checksums, this once" in capfd.readouterr().err
+    load_encoder_hparams_and_params(model)
+    assert capfd.readouterr().err == ""
+    flip_a_bit(model / utils.DATA, -1)  # a new date, so the note no longer fits
+    assert "'model/wte'" in refusal(model)
+    (model / utils.VERIFIED).write_text("[")
+    assert "'model/wte'" in refusal(model)
+
+
+@pytest.mark.parametrize("name, value", [("n_head", 2), ("n_ctx", 16)])
+def test_another_model_under_a_released_name_is_refused(tmp_path, monkeypatch, name, value):
+    released = HPARAMS | {name: value}
+    monkeypatch.setitem(utils.RELEASED, "124M", tuple(released[key] for key in utils.HPARAMS))
+    make_model(tmp_path / "124M")
+    assert "holds another model than 124M" in refusal("124M", tmp_path)
