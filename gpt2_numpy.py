@@ -171,10 +171,10 @@ def remember(cache, k, v):
 
 
 def repeat_cache(cache, n_samples):
-    """The cache of one prompt, n_samples times: each sample goes on from a copy of its own."""
-    return [{"k": np.repeat(layer["k"][None], n_samples, axis=0),
-             "v": np.repeat(layer["v"][None], n_samples, axis=0),
-             "n_past": layer["n_past"]} for layer in cache]
+    """Widen the cache of one prompt to [n_samples, ...]: each sample goes on from its own copy."""
+    for layer in cache:     # one after the other, so that memory never holds all of them twice
+        layer["k"] = np.repeat(layer["k"][None], n_samples, axis=0)
+        layer["v"] = np.repeat(layer["v"][None], n_samples, axis=0)
 
 
 def sample(logits, temperature=0.0, top_k=0, top_p=1.0, rng=None):
@@ -276,7 +276,7 @@ def continuation(context, params, n_head, n_tokens, n_samples, watch, sampling):
         n_past += new.shape[-1]
         if n_samples is not None and n_left == n_tokens:
             logits, context = (np.repeat(x[None], n_samples, axis=0) for x in (logits, context))
-            cache = repeat_cache(cache, n_samples)
+            repeat_cache(cache, n_samples)
         chosen = sample(logits, **sampling)
         if watch is not None:
             watch(logits, chosen)

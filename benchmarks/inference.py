@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 HPARAMS = {"n_vocab": 50257, "n_ctx": 1024, "n_embd": 768, "n_head": 12, "n_layer": 12}
 PROMPTS = (32, 512)
 N_DECODE = 64  # tokens after the first
+N_SAMPLES = (1, 2, 4, 8)  # side by side
 
 
 def peak_memory():
@@ -65,8 +66,9 @@ def ours(folder):
     matrices = [*layers, params["wte"].T]
     vectors = {n: np.ones((1, n), np.float32) for n in (768, 3072)}
 
-    def measure(n_prompt, n_decode):
-        return timed_steps(generate(prompt_ids(n_prompt), params, HPARAMS["n_head"], n_decode + 1))
+    def measure(n_prompt, n_decode, n_samples=None):
+        return timed_steps(generate(prompt_ids(n_prompt), params, HPARAMS["n_head"], n_decode + 1,
+                                    n_samples=n_samples))
 
     def sweep():
         start = time.perf_counter()
@@ -218,14 +220,18 @@ def compare(folder, n_rounds):
     cold = [cold_start(folder) for _ in range(n_rounds)]
     sides = {name: Side(name, folder) for name in ("ours", "peer")}
     rows = {(name, n): [] for name in sides for n in PROMPTS}
-    sweeps = []
+    sweeps, samples = [], {n: [] for n in N_SAMPLES}
     for _ in range(n_rounds + 1):    # the first round warms up
         for n in PROMPTS:
             for name, side in sides.items():
                 rows[name, n].append(side.ask(n, N_DECODE))
                 time.sleep(0.2)      # the other side's threads go to sleep
         sweeps.append(sides["ours"].ask("sweep"))
-    for measured in (*rows.values(), sweeps):
+        for n in N_SAMPLES:
+            samples[n].append(n * sides["ours"].ask(PROMPTS[0], N_DECODE, n)["decode"])
+    # The most that a process ever used: of the first round, in which the prompts grow.
+    memory = {key: measured[0]["memory"] for key, measured in rows.items()}
+    for measured in (*rows.values(), *samples.values(), sweeps):
         del measured[0]
 
     limit = median(sweeps, "tokens")
@@ -237,14 +243,14 @@ def compare(folder, n_rounds):
                "tokens/s")
         report(f"prompt of {n}", median(ours, "prompt"), median(peer, "prompt"), "s", "lower")
     report("load", sides["ours"].load, sides["peer"].load, "s", "lower")
-    report("peak memory", *(rows[name, PROMPTS[-1]][-1]["memory"] / 1e6 for name in sides), "MB",
-           "lower")
+    report("peak memory", *(memory[name, PROMPTS[-1]] / 1e6 for name in sides), "MB", "lower")
     print(f"sweep of the weights through BLAS: {limit:.1f} tokens/s, "
           f"{median(sweeps, 'bandwidth') / 1e9:.1f} GB/s")
     for n in PROMPTS:
-        decode, memory = median(rows["ours", n], "decode"), rows["ours", n][0]["memory"]
-        print(f"after a prompt of {n}: decoding at {decode / limit:.0%} of the sweep, peak memory "
-              f"{memory / weights:.2f} times the weights")
+        print(f"after a prompt of {n}: decoding at {median(rows['ours', n], 'decode') / limit:.0%} "
+              f"of the sweep, peak memory {memory['ours', n] / weights:.2f} times the weights")
+    rates = ", ".join(f"{statistics.median(samples[n]):.0f} by {n}" for n in N_SAMPLES)
+    print(f"samples side by side, tokens/s in total: {rates}")
     print(f"cold start: first token after {median(cold, 'first_token'):.2f} s, reading the file "
           f"alone {median(cold, 'read'):.2f} s")
     for side in sides.values():
