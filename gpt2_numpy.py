@@ -40,14 +40,15 @@ class GPT2Error(ValueError):
 
 
 def gelu(x):
-    """Gaussian error linear unit, tanh form (Hendrycks & Gimpel 2016, arXiv:1606.08415): [...]."""
+    """Gaussian error linear unit of each element, in the tanh form: [...] to the same
+    (Hendrycks & Gimpel 2016, arXiv:1606.08415)."""
     # Python floats: a NumPy float64 scalar would turn the whole model into float64.
     return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)))
 
 
 def softmax(x):
-    """[...] to the same: exp(x) / sum(exp(x)) over the last axis. The maximum cancels; without
-    subtracting it, exp overflows."""
+    """exp(x) / sum(exp(x)) over the last axis: [...] to the same. Subtracting the maximum cancels
+    out, and keeps exp from overflowing."""
     exp = np.exp(x - x.max(axis=-1, keepdims=True))
     return exp / exp.sum(axis=-1, keepdims=True)
 
@@ -89,8 +90,8 @@ def attention(x, c_attn, c_proj, n_head, cache=None):
     # with @ because that reaches BLAS at every size and in every version of NumPy.
     scores = q @ k.swapaxes(-1, -2) / math.sqrt(q.shape[-1])      # [..., n_head, n_seq, n_keys]
     n_seq, n_keys = scores.shape[-2:]                             # n_keys = n_past + n_seq
-    if n_seq > 1:     # the causal mask: itself and what came before; for the newest that is all
-        visible = np.tri(n_seq, n_keys, n_keys - n_seq, dtype=bool)   # row t: True, n_past + t + 1
+    if n_seq > 1:                # the causal mask; a single new position sees itself and all before
+        visible = np.tri(n_seq, n_keys, n_keys - n_seq, dtype=bool)   # row t: n_past + t + 1 × True
         scores = np.where(visible, scores, -np.inf)
     weights = softmax(scores)                                     # over the keys, adding up to 1
     heads = merge_heads(weights @ v)                              # [..., n_seq, n_embd]
