@@ -603,9 +603,10 @@ def explain(error):
 
     if isinstance(error, e.ChunkedEncodingError):
         return Interrupted("the connection broke off in the middle")
-    # The cause is wrapped by urllib3, and its text may begin with "<urllib3...object at 0x...>: ".
+    # The cause is wrapped by urllib3, and its text may begin with "<urllib3... object at 0x...>: "
+    # or "HTTPSConnection(host=..., port=...): ".
     cause = getattr(error.args[0] if error.args else None, "reason", None) or error
-    reason = re.sub(r"<[^<>]*>: ?", "", one_line(cause))
+    reason = re.sub(r"<[^<>]*>: ?|\w+\(host=[^()]*\): ?", "", one_line(cause))
     if not isinstance(error, (e.ConnectionError, e.Timeout)):
         return ValueError(reason)
     refused = isinstance(error, (e.ProxyError, e.SSLError)) or isinstance(cause, NewConnectionError)
