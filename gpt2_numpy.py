@@ -25,6 +25,7 @@ import errno
 import itertools
 import math
 import numbers
+import operator
 import os
 import secrets
 import sys
@@ -250,7 +251,7 @@ def generate(ids, params, n_head, n_tokens, temperature=0.0, top_k=0, top_p=1.0,
     """
     check_sampling(temperature, top_k, top_p)
     prompt = check_ids(ids, params)
-    if n_tokens < 0 or (n_samples is not None and n_samples < 1):
+    if operator.index(n_tokens) < 0 or (n_samples is not None and operator.index(n_samples) < 1):
         raise GPT2Error(f"cannot generate {n_tokens} tokens in {n_samples} samples")
     rng = np.random.default_rng(rng)
     sampling = dict(temperature=temperature, top_k=top_k, top_p=top_p, rng=rng)
@@ -480,10 +481,9 @@ def parse_arguments(argv):
 
 
 def say(text):
-    """What is not generated text goes to stderr; if that is closed or full, the text goes on."""
-    if sys.stderr is not None:
-        with contextlib.suppress(OSError):
-            print(text, file=sys.stderr, flush=True)
+    """What is not generated text goes to stderr; if that is full, the text goes on."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def write(text):
@@ -590,7 +590,8 @@ def continue_prompt(arguments, encoder, params, n_head, prompt, ids):
             pass
     finally:
         write("\n")
-        for number in range(2, n_samples + 1):
+        n_shown = n_samples if steps or arguments.n_tokens == 0 else 1   # nothing after a failure
+        for number in range(2, n_shown + 1):
             text = encoder.decode(until_end((step[number - 1] for step in steps), end))
             write(f"\n{heading(number)}{prompt}{text}\n")
         say_speed(len(ids), n_samples, times)
@@ -634,6 +635,8 @@ def run(arguments, prompt, encoder, params, n_head):
 
 def main(argv=None):
     """The command line. Returns the exit status; whatever is wrong is one line on stderr."""
+    if sys.stderr is None:                         # closed; print would turn to standard output
+        sys.stderr = open(os.devnull, "w")
     arguments = parse_arguments(argv)
     if sys.stdout is None:
         return fail("standard output is closed; there is nowhere to write the text")

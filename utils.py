@@ -223,11 +223,11 @@ def verify_once(folder):
         with contextlib.suppress(OSError, ValueError):
             if json.loads((prefix.parent / VERIFIED).read_text("utf-8")) == state:
                 return
-        notice(f"comparing the weights in {folder} with their checksums, this once")
+        notice(f"comparing the weights in {folder} with their checksums")
     try:
         read_checkpoint(prefix, verify=True)
-    except CheckpointError as error:
-        raise ModelError(f"{one_line(error)}; remove it and fetch or copy it again") from error
+    except CheckpointError as error:  # it says what to do
+        raise ModelError(one_line(error)) from error
     if large:
         note_verified(prefix)
 
@@ -699,4 +699,5 @@ def one_line(error):
 
 
 def notice(text):
-    print(text, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # a full disk behind stderr stops nothing
+        print(text, file=sys.stderr, flush=True)

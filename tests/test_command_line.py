@@ -161,8 +161,9 @@ def test_too_little_memory_is_one_line(tiny_model, monkeypatch, capsys):
         raise MemoryError
 
     monkeypatch.setattr(gpt2_numpy, "generate", generate_too_much)
-    assert gpt2_numpy.main(["--model", str(tiny_model), "--greedy", "the"]) == 1
-    assert capsys.readouterr().err.startswith("gpt2_numpy.py: not enough memory")
+    assert gpt2_numpy.main(["--model", str(tiny_model), "--n-samples", "9", "--greedy", "a"]) == 1
+    out, err = capsys.readouterr()
+    assert err.startswith("gpt2_numpy.py: not enough memory") and out.count("sample") == 1
 
 
 def test_the_speed_counts_the_tokens_after_the_first(capsys):
@@ -301,6 +302,8 @@ def test_closed_streams_are_survived(tiny_model):
     assert shell.returncode == 1 and shell.stderr.startswith("gpt2_numpy.py: standard output is cl")
     shell = subprocess.run(["sh", "-c", f"{line} 2>&-"], capture_output=True, text=True)
     assert shell.returncode == 0 and shell.stdout == expected(tiny_model, "the", 2) + "\n"
+    shell = subprocess.run(["sh", "-c", f"{line} --model nowhere 2>&-"], capture_output=True)
+    assert (shell.returncode, shell.stdout) == (1, b"")
 
 
 def test_text_comes_out_as_it_is_generated(tiny_model):
