@@ -179,6 +179,9 @@ def repeat_cache(cache, n_samples):
         layer["v"] = np.repeat(layer["v"][None], n_samples, axis=0)
 
 
+NOT_FINITE = "the logits hold NaN or infinity: the model's weights are damaged"
+
+
 def sample(logits, temperature=0.0, top_k=0, top_p=1.0, rng=None):
     """Draw the next token: logits [..., n_vocab] to ids [...].
 
@@ -194,7 +197,7 @@ def sample(logits, temperature=0.0, top_k=0, top_p=1.0, rng=None):
     check_sampling(temperature, top_k, top_p)
     logits = np.asarray(logits)
     if not np.all(np.isfinite(np.max(logits, axis=-1))):   # a maximum with NaN among them is NaN
-        raise GPT2Error("the logits hold NaN or infinity: the model's weights are damaged")
+        raise GPT2Error(NOT_FINITE)
     if temperature == 0:
         return np.argmax(logits, axis=-1)
     rng = np.random.default_rng(rng)
@@ -247,7 +250,7 @@ def generate(ids, params, n_head, n_tokens, temperature=0.0, top_k=0, top_p=1.0,
     The keys and values of all positions are kept, so that each step computes only the new one. When
     the model's context of n_ctx positions is full, its newest half is processed anew, as if the
     text began there: a ContextWarning says so, once. GPT2Error when there is no prompt, when an id
-    is not in the vocabulary, and whenever `sample` raises it.
+    is not in the vocabulary, when n_tokens or n_samples makes no sense, or when `sample` raises it.
     """
     check_sampling(temperature, top_k, top_p)
     prompt = check_ids(ids, params)
@@ -334,6 +337,8 @@ def log_probs(ids, params, n_head):
 
     Their sum is the log-probability of the text after its first token, exp(-mean) its perplexity.
     In a text of more than n_ctx tokens each is predicted from at least the n_ctx // 2 before it.
+    GPT2Error when there are no ids, when one is not in the vocabulary, or when the model's weights
+    give no numbers.
     """
     ids, n_ctx = check_ids(ids, params), params["wpe"].shape[0]
     n_half = n_ctx // 2
@@ -352,7 +357,10 @@ def log_probs(ids, params, n_head):
         chosen = np.take_along_axis(log_softmax(logits), targets[..., None], axis=-1)
         chunks.append(chosen[..., 0])                                  # [..., n_chunk]
     nothing = np.empty((*ids.shape[:-1], 0), params["wte"].dtype)
-    return np.concatenate([nothing, *chunks], axis=-1)
+    logs = np.concatenate([nothing, *chunks], axis=-1)
+    if not np.all(np.isfinite(logs)):
+        raise GPT2Error(NOT_FINITE)
+    return logs
 
 
 _kept = ContextVar("_kept", default=None)
@@ -537,7 +545,7 @@ def score(encoder, params, n_head, ids):
                      f"{spell(encoder, token_id)}")
     tokens = "token" if len(logs) == 1 else "tokens"
     lines.append(f"{total:9.4f}  nats in total for the {len(logs)} {tokens} after the first")
-    lines.append(f"{math.exp(-total / len(logs)):9.4f}  perplexity, exp(-total / {len(logs)})")
+    lines.append(f"{np.exp(-total / len(logs)):9.4f}  perplexity, exp(-total / {len(logs)})")
     write("\n".join(lines) + "\n")
 
 
@@ -623,11 +631,11 @@ def run(arguments, prompt, encoder, params, n_head):
             "text usually goes on better without it (echo adds a line break, printf does not)")
     if arguments.show_tokens:
         show_tokens(encoder, ids)
-    if arguments.score:
-        return score(encoder, params, n_head, ids)
-    if not ids and encoder.eot is None:
-        raise GPT2Error("this model's vocabulary has no <|endoftext|> to start from; give a prompt")
-    with warnings.catch_warnings(), np.errstate(all="ignore"):   # sample reports what matters
+    with warnings.catch_warnings(), np.errstate(all="ignore"):   # what matters is a GPT2Error
+        if arguments.score:
+            return score(encoder, params, n_head, ids)
+        if not ids and encoder.eot is None:
+            raise GPT2Error("this vocabulary has no <|endoftext|> to start from; give a prompt")
         warnings.simplefilter("always", ContextWarning)
         warnings.showwarning = lambda message, *_: say(f"\n[{message}]")
         continue_prompt(arguments, encoder, params, n_head, prompt, ids or [encoder.eot])

@@ -253,6 +253,10 @@ def test_weights_of_nan_are_named_and_no_text_is_made_up(tiny_model, tmp_path):
     assert status == 1 and out == "the\n"
     seed, error = err.splitlines()
     assert seed.startswith("seed") and "weights are damaged" in error
+    status, out, err = run(tmp_path, "--score", "the the")
+    assert (status, out) == (1, "")
+    scoring, error = err.splitlines()
+    assert scoring.startswith("scoring") and "weights are damaged" in error
 
 
 def test_a_closed_pipe_is_no_error(tiny_model):
