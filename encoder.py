@@ -14,14 +14,17 @@ nothing is ever unknown, and every text can be restored exactly. The way to ids,
     Ġdon       ->  836                     looked up in the vocabulary
 
 A vocabulary is two files: vocab.bpe lists the pairs to merge and encoder.json the id of each token.
-The algorithm and the names are those of OpenAI's src/encoder.py (github.com/openai/gpt-2), and the
-ids are the same for every text.
+get_encoder reads them; train_bpe learns a vocabulary of any size from a text of one's own, and
+save_encoder writes its two files. The algorithm and the names are those of OpenAI's src/encoder.py
+(github.com/openai/gpt-2), and the ids are the same for every text.
 """
 
 import codecs
 import heapq
 import json
 import operator
+import os
+from collections import Counter, defaultdict
 from itertools import pairwise
 from pathlib import Path
 
@@ -70,9 +73,9 @@ class Encoder:
     bpe_merges: [(left, right), ...], the content of vocab.bpe; pairs of tokens in the order in
         which they were learned
 
-    A pair's place in that order is its rank. Learning began with bytes, merged the most frequent
-    pair of neighbours in a large text into a new token, counted again, and so on. Encoding repeats
-    these merges in the same order, so that it cuts a word as learning did.
+    A pair's place in that order is its rank. Learning (train_bpe) began with bytes, merged the most
+    frequent pair of neighbours in a large text into a new token, counted again, and so on. Encoding
+    repeats these merges in the same order, so that it cuts a word as learning did.
 
     Attributes: encoder, decoder {id: token}, bpe_ranks {(left, right): rank}, n_vocab, and eot, the
     id of <|endoftext|> (None in a vocabulary without it). Raises EncoderError, which names the file
@@ -143,15 +146,7 @@ class Encoder:
         to end the document; with allowed_special={"<|endoftext|>"} it becomes the one id eot.
         Raises EncoderError for what has no UTF-8 (half a surrogate pair) or is no str.
         """
-        if not isinstance(text, str):
-            raise EncoderError(f"only a str can be encoded, not {type(text).__name__}")
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise EncoderError(
-                f"the character at position {error.start}, U+{ord(text[error.start]):04X}, is half "
-                "of a surrogate pair, which has no UTF-8; was the text read in the right encoding?"
-            ) from None
+        check_text(text)
         if not {END_OF_TEXT}.issuperset(allowed_special):
             raise EncoderError(
                 f"allowed_special={allowed_special!r:.80}: can only be {{{END_OF_TEXT!r}}} or empty"
@@ -201,6 +196,19 @@ class Encoder:
             yield utf8.decode(self._decode_bytes([i]))
         if rest := utf8.decode(b"", final=True):
             yield rest
+
+
+def check_text(text):
+    """Raise EncoderError unless text is a str that has UTF-8."""
+    if not isinstance(text, str):
+        raise EncoderError(f"a text is a str, not {type(text).__name__}")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise EncoderError(
+            f"the character at position {error.start}, U+{ord(text[error.start]):04X}, is half "
+            "of a surrogate pair, which has no UTF-8; was the text read in the right encoding?"
+        ) from None
 
 
 def check_vocabulary(encoder, bpe_merges):
@@ -275,3 +283,160 @@ def get_encoder(model_dir):
     except EncoderError as error:
         file, _, problem = str(error).partition(": ")
         raise EncoderError(f"{Path(model_dir, file)}: {problem}") from None
+
+
+def save_encoder(encoder, model_dir):
+    """Write an Encoder's encoder.json and vocab.bpe into a folder, made if there is none.
+
+    The files look like OpenAI's: get_encoder reads them, and so does any GPT-2 tokenizer. Both are
+    written whole under temporary names, *.tmp, before they take the place of any that were there.
+    Raises EncoderError that names the file and the reason.
+    """
+    ids = dict(sorted(encoder.encoder.items(), key=lambda item: item[1]))
+    lines = ["#version: 0.2", *(" ".join(pair) for pair in encoder.bpe_merges)]
+    contents = {"encoder.json": json.dumps(ids), "vocab.bpe": "\n".join(lines) + "\n"}
+    path = Path(model_dir)
+    temporary = {name: path / f"{name}.tmp" for name in contents}
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        try:
+            for name, content in contents.items():
+                path = Path(model_dir, name)
+                with open(temporary[name], "wb") as file:
+                    file.write(content.encode("utf-8"))
+                    file.flush()
+                    os.fsync(file.fileno())  # lest a power cut leave an empty file with the name
+            for name in contents:
+                path = Path(model_dir, name)
+                os.replace(temporary[name], path)
+        finally:
+            for file in temporary.values():
+                file.unlink(missing_ok=True)
+    except OSError as error:
+        raise EncoderError(f"{path}: {error.strerror}") from None
+
+
+def train_bpe(text, n_vocab):
+    """Learn a vocabulary of n_vocab tokens from a text (str) and return its Encoder.
+
+    Each round learns the most frequent pair of neighbours in the text, as the merges so far cut it.
+    Of equally frequent pairs it takes the one whose left token has the lowest id, and of these the
+    one whose right token has. What occurs only once is no pattern and is not learned. Source:
+    Sennrich, Haddow and Birch, "Neural Machine Translation of Rare Words with Subword Units"
+    (2016), algorithm 1; here on bytes, as in GPT-2.
+
+    The ids are in GPT-2's order: the 256 bytes, the new tokens as they are learned, <|endoftext|>.
+    Where that stands in the text, one document ends and another begins: it is not counted, and no
+    word reaches across it.
+
+    Raises EncoderError if n_vocab is not an integer from 257 on, or if the text is not a str with
+    UTF-8, is empty, or has too few pairs; the message says how many tokens they allow.
+    """
+    try:
+        n_vocab = operator.index(n_vocab)
+    except TypeError:
+        raise EncoderError(f"n_vocab is an integer, not {type(n_vocab).__name__}") from None
+    if n_vocab < 257:
+        raise EncoderError(f"n_vocab={n_vocab}: 256 bytes and {END_OF_TEXT} make at least 257")
+
+    pairs = Pairs(count_words(text))
+    tokens, bpe_merges = [*bytes_to_unicode().values()], []
+    while len(tokens) < n_vocab - 1:
+        pair = pairs.most_frequent()
+        if pair is None:
+            raise EncoderError(
+                f"n_vocab={n_vocab}: the text allows {len(tokens) + 1} tokens, then no pair occurs "
+                f"twice; ask for n_vocab={len(tokens) + 1} or less, or learn from a longer text"
+            )
+        left, right = pair
+        pairs.merge(left, right, len(tokens))
+        bpe_merges.append((tokens[left], tokens[right]))
+        # Never a token that is there already. Two pairs for one token, "a" "bc" and "ab" "c", would
+        # need two places with the same bytes that the merges so far have cut differently. But none
+        # of these merges reached across the ends of either place, so they cut both alike.
+        tokens.append(tokens[left] + tokens[right])
+    tokens.append(END_OF_TEXT)
+    return Encoder({token: i for i, token in enumerate(tokens)}, bpe_merges)
+
+
+def count_words(text):
+    """Return {word: how often the text has it}; its words are those that encode cuts."""
+    check_text(text)
+    words = Counter()
+    for document in text.split(END_OF_TEXT):
+        words.update(match[0] for match in WORDS.finditer(document))
+    if not words:
+        raise EncoderError("the text is empty; there is nothing to learn from it")
+    return words
+
+
+class Pairs:
+    """The pairs of neighbours in the words of a text, and how often each occurs. Symbols are ids.
+
+    words: {word: how often the text has it}
+
+    Two things make learning fast. A word that the text has 1,000 times is here once, and its pairs
+    count 1,000 times. And nothing is counted again: a merge changes the counts of the pairs that it
+    touches, and no others. All words are one linked list, as in Encoder.bpe, with a None between
+    them. In "aaa" the pair of two a's is counted twice, though only one of the two can be merged.
+    """
+
+    def __init__(self, words):
+        id_of_byte = {byte: i for i, byte in enumerate(bytes_to_unicode())}
+        self.symbols, self.frequencies = [None], [0]
+        for word, frequency in words.items():
+            ids = [id_of_byte[byte] for byte in word.encode("utf-8")]
+            self.symbols += [*ids, None]
+            self.frequencies += [frequency] * (len(ids) + 1)
+        n = len(self.symbols)
+        self.before, self.after = list(range(-1, n - 1)), list(range(1, n + 1))
+        self.counts, self.places = Counter(), defaultdict(list)
+        self.heap = []
+        self._push({self._count(i, +1) for i in range(n - 1)})
+
+    def _count(self, i, sign):
+        """Count the pair whose left symbol stands at i, or take it away with sign -1; return it."""
+        pair = self.symbols[i], self.symbols[self.after[i]]
+        if None not in pair:
+            self.counts[pair] += sign * self.frequencies[i]
+            if sign > 0:
+                self.places[pair].append(i)
+        return pair
+
+    def _push(self, pairs):
+        """Put those pairs that occur at least twice into the heap, the most frequent at its top."""
+        for pair in pairs:
+            if self.counts[pair] >= 2:
+                heapq.heappush(self.heap, (-self.counts[pair], pair))
+
+    def most_frequent(self):
+        """Take the most frequent pair out of the heap and return it; None if no pair occurs twice.
+
+        The heap knows the count that a pair had when it went in. Later merges can only have lowered
+        it, so such a pair comes out too early, never too late, and goes in again where it belongs.
+        """
+        while self.heap:
+            count, pair = heapq.heappop(self.heap)
+            if -count == self.counts[pair]:
+                return pair
+            self._push([pair])
+        return None
+
+    def merge(self, left, right, merged):
+        """Merge a pair into the symbol merged wherever it stands, from left to right.
+
+        Of the symbols at h, i, j and k, in a row, those at i and j become one: three pairs go, two
+        come. This holds for equal symbols as well, where some of the three are the same pair.
+        """
+        made = set()
+        for i in self.places.pop((left, right)):
+            j = self.after[i]
+            if self.symbols[i] != left or self.symbols[j] != right:
+                continue  # an earlier merge took one of the two
+            h, k = self.before[i], self.after[j]
+            for place in (h, i, j):
+                self._count(place, -1)
+            self.symbols[i], self.symbols[j] = merged, None
+            self.after[i], self.before[k] = k, i
+            made |= {self._count(h, +1), self._count(i, +1)}
+        self._push(made)

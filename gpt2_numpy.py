@@ -16,7 +16,8 @@ that `gpt2(ids, **params, n_head=12)` is a call:
 
 Shapes stand at the ends of the lines: n_seq positions, n_embd features, n_head heads of d_head =
 n_embd / n_head features, n_vocab tokens; "..." is any number of batch axes. Arithmetic keeps the
-parameters' dtype (float32) from end to end. `keep` does nothing, except while `trace` looks inside.
+parameters' dtype (float32) from end to end. `keep` does nothing, except while `trace` looks inside,
+and `dropout` returns its argument, except in training.
 """
 
 import argparse
@@ -44,7 +45,9 @@ def gelu(x):
     """Gaussian error linear unit of each element, in the tanh form: [...] to the same
     (Hendrycks & Gimpel 2016, arXiv:1606.08415)."""
     # Python floats: a NumPy float64 scalar would turn the whole model into float64.
-    return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)))
+    tanh = np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x))
+    keep(tanh=tanh)                                                       # for `trace`
+    return 0.5 * x * (1.0 + tanh)
 
 
 def softmax(x):
@@ -65,8 +68,9 @@ def layer_norm(x, g, b, eps=1e-5):
     centred = x - mean                                                    # [..., n_embd]
     variance = (centred * centred).sum(axis=-1, keepdims=True) / n_embd   # [..., 1]
     normed = centred / np.sqrt(variance + eps)                            # [..., n_embd]
-    keep(x=x, mean=mean, variance=variance, normed=normed)                # for `trace`
-    return normed * g + b
+    y = normed * g + b
+    keep(x=x, mean=mean, variance=variance, normed=normed, y=y)
+    return y
 
 
 def linear(x, w, b):
@@ -95,7 +99,7 @@ def attention(x, c_attn, c_proj, n_head, cache=None):
         visible = np.tri(n_seq, n_keys, n_keys - n_seq, dtype=bool)   # row t: n_past + t + 1 × True
         scores = np.where(visible, scores, -np.inf)
     weights = softmax(scores)                                     # over the keys, adding up to 1
-    heads = merge_heads(weights @ v)                              # [..., n_seq, n_embd]
+    heads = merge_heads(dropout(weights) @ v)                     # [..., n_seq, n_embd]
     keep(q=q, k=k, v=v, scores=scores, weights=weights, heads=heads)
     return linear(heads, **c_proj)
 
@@ -123,8 +127,8 @@ def ffn(x, c_fc, c_proj):
 def block(x, mlp, attn, ln_1, ln_2, n_head, cache=None):
     """One pre-LN residual block: each sublayer reads a normalised copy of the residual stream x,
     and what it computes is added back; x itself runs through unchanged. [..., n_seq, n_embd]."""
-    x = x + attention(layer_norm(x, **ln_1), **attn, n_head=n_head, cache=cache)
-    x = x + ffn(layer_norm(x, **ln_2), **mlp)
+    x = x + dropout(attention(layer_norm(x, **ln_1), **attn, n_head=n_head, cache=cache))
+    x = x + dropout(ffn(layer_norm(x, **ln_2), **mlp))
     return x
 
 
@@ -142,7 +146,7 @@ def gpt2(ids, wte, wpe, blocks, ln_f, n_head, cache=None, n_logits=None):
     n_positions = n_past + ids.shape[-1]
     if n_positions > wpe.shape[0]:
         raise GPT2Error(f"{n_positions} positions, but the model's context has {wpe.shape[0]}")
-    x = wte[ids] + wpe[n_past:n_positions]                        # the residual stream begins
+    x = dropout(wte[ids] + wpe[n_past:n_positions])               # the residual stream begins
     for parameters, layer_cache in zip(blocks, cache or [None] * len(blocks), strict=True):
         x = block(x, **parameters, n_head=n_head, cache=layer_cache)
     if n_logits is not None:
@@ -363,39 +367,65 @@ def log_probs(ids, params, n_head):
     return logs
 
 
-_kept = ContextVar("_kept", default=None)
+_keep = ContextVar("_keep", default=None)          # each thread has its own
+_dropout = ContextVar("_dropout", default=None)
 
 
 def keep(**arrays):
     """Hand a function's intermediate results to the `trace` that is running, if one is."""
-    kept = _kept.get()
-    if kept is not None:
-        kept.append(arrays)
+    take = _keep.get()
+    if take is not None:
+        take(arrays)
 
 
-def trace(ids, params, n_head):
+def dropout(x):
+    """x, except while `with_dropout` trains a model."""
+    drop = _dropout.get()
+    return x if drop is None else drop(x)
+
+
+@contextlib.contextmanager
+def with_dropout(drop):
+    """with with_dropout(drop): the functions call drop(x) where GPT-2 has dropout (Srivastava et
+    al. 2014): on the sum of the embeddings, on the attention weights, on what a sublayer adds."""
+    token = _dropout.set(drop)
+    try:
+        yield
+    finally:
+        _dropout.reset(token)
+
+
+def trace(ids, params, n_head, names=None):
     """One forward pass with everything that it computed on the way, as a nested dict.
 
     {"logits":   [..., n_seq, n_vocab],
      "residual": 2 * n_layer + 1 states of the residual stream, each [..., n_seq, n_embd]: as the
                  embeddings start it, then after each attention and each ffn,
      "blocks":   for each layer a dict of
-                 "ln_1", "ln_2": x, mean, variance, normed
+                 "ln_1", "ln_2": x, mean, variance, normed, and the output y
                  "attn": q, k, v [..., n_head, n_seq, d_head], scores (masked with -inf) and weights
                          [..., n_head, n_seq, n_seq], and heads joined [..., n_seq, n_embd]
+                 "gelu": tanh, [..., n_seq, 4 * n_embd]
                  "mlp":  hidden and activation, before and after gelu, [..., n_seq, 4 * n_embd],
-     "ln_f":     x, mean, variance, normed}
+     "ln_f":     x, mean, variance, normed, y}
+
+    names, if given, are the only arrays that are kept; "residual" needs "x".
     """
     kept = []
-    token = _kept.set(kept)
+
+    def take(arrays):
+        kept.append({name: arrays[name] for name in arrays if names is None or name in names})
+
+    token = _keep.set(take)
     try:
         logits = gpt2(check_ids(ids, params), **params, n_head=n_head)
     finally:
-        _kept.reset(token)
+        _keep.reset(token)
     *layers, ln_f = kept
-    blocks = [dict(zip(("ln_1", "attn", "ln_2", "mlp"), layers[i:i + 4], strict=True))
-              for i in range(0, len(layers), 4)]
-    residual = [layer[norm]["x"] for layer in blocks for norm in ("ln_1", "ln_2")] + [ln_f["x"]]
+    parts = ("ln_1", "attn", "ln_2", "gelu", "mlp")
+    blocks = [dict(zip(parts, layers[i:i + 5], strict=True)) for i in range(0, len(layers), 5)]
+    norms = [layer[norm] for layer in blocks for norm in ("ln_1", "ln_2")] + [ln_f]
+    residual = [norm["x"] for norm in norms if "x" in norm]
     return {"logits": logits, "residual": residual, "blocks": blocks, "ln_f": ln_f}
 
 

@@ -23,8 +23,15 @@ from pathlib import Path
 
 import numpy as np
 
-from encoder import EncoderError, get_encoder
-from tf_checkpoint import Checkpoint, CheckpointError, map_shard, parse_index, read_checkpoint
+from encoder import EncoderError, get_encoder, save_encoder
+from tf_checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    map_shard,
+    parse_index,
+    read_checkpoint,
+    write_checkpoint,
+)
 
 BASE_URL = "https://openaipublic.blob.core.windows.net/gpt-2/models"  # or $GPT2_BASE_URL
 MODELS_DIR = Path(__file__).resolve().parent / "models"  # or $GPT2_MODELS_DIR
@@ -34,6 +41,8 @@ DATA = "model.ckpt.data-00000-of-00001"
 FILES = ("hparams.json", "encoder.json", "vocab.bpe", "checkpoint", INDEX, DATA)
 # Where two files do not fit together, either may be wrong: both are fetched again.
 CHECKED_WITH = {"vocab.bpe": "encoder.json", DATA: INDEX}
+
+BUNDLED = "tales"  # comes with the code, in MODELS_DIR beside it
 
 HPARAMS = ("n_vocab", "n_ctx", "n_embd", "n_head", "n_layer")
 RELEASED = {
@@ -119,11 +128,11 @@ def find_folder(model, models_dir=None):
         folder = models_folder(models_dir) / model
         return folder if is_complete(folder) else download(model, models_dir)
 
-    path = os.path.expanduser(model)
+    path = MODELS_DIR / BUNDLED if model == BUNDLED else os.path.expanduser(model)
     if not os.path.isdir(path):
-        names = ", ".join(RELEASED)
+        names = ", ".join([BUNDLED, *RELEASED])
         raise ModelError(
-            f"no model {os.fspath(model)!r}: it is neither one of OpenAI's names ({names}) nor a "
+            f"no model {os.fspath(model)!r}: it is neither one of these ({names}) nor a "
             "folder; write a folder with its path, such as ./my-model"
         )
     folder = Path(path)
@@ -319,6 +328,52 @@ def nest_params(tensors, hparams):
             "again with the model's own variables only"
         )
     return params
+
+
+def flatten_params(params):
+    """Turn {"blocks": [{"attn": {"c_attn": {"w": ... back into {"model/h0/attn/c_attn/w": array}.
+
+    The arrays are views: of a weight [n_in, n_out] as the checkpoint has it, [1, n_in, n_out].
+    """
+    parts = {f"h{i}": block for i, block in enumerate(params["blocks"])}
+    parts |= {name: part for name, part in params.items() if name != "blocks"}
+    return dict(named_arrays("model", parts))
+
+
+def named_arrays(scope, node):
+    """Yield (name, array) of all that is in nested dicts."""
+    # No closure that calls itself: such a cycle would keep the arrays until garbage is collected.
+    for name, value in node.items():
+        if isinstance(value, dict):
+            yield from named_arrays(f"{scope}/{name}", value)
+        else:
+            yield f"{scope}/{name}", value[None] if name == "w" else value
+
+
+def save_model(folder, encoder, hparams, params, dtype=np.float32):
+    """Write a model folder that load_encoder_hparams_and_params and OpenAI's code read.
+
+    dtype: float32, or float16 for half the size. Each file is written whole or not at all, the
+    weights last; what was there under the same names is replaced. Raises OSError, EncoderError or
+    CheckpointError.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_encoder(encoder, folder)
+    write_whole(folder / "hparams.json", json.dumps(hparams) + "\n")
+    write_whole(folder / "checkpoint", 'model_checkpoint_path: "model.ckpt"\n')
+    tensors = {name: array.astype(dtype) for name, array in flatten_params(params).items()}
+    write_checkpoint(folder / "model.ckpt", tensors)
+
+
+def write_whole(path, text):
+    """Write a small file under a temporary name, then give it its own."""
+    part = part_of(path)
+    try:
+        part.write_text(text, "utf-8")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def memory_needed(hparams):

@@ -1,9 +1,12 @@
-"""encoder.py against other tokenizers' answers, a textbook version, and damaged vocabularies."""
+"""encoder.py against other tokenizers' answers, textbook versions, and damaged vocabularies."""
 
 import json
+import os
 import random
+import re
 import subprocess
 import sys
+from collections import Counter
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -11,7 +14,16 @@ import numpy as np
 import pytest
 
 import encoder as encoder_module
-from encoder import END_OF_TEXT, Encoder, EncoderError, bytes_to_unicode, get_encoder
+from encoder import (
+    END_OF_TEXT,
+    WORDS,
+    Encoder,
+    EncoderError,
+    bytes_to_unicode,
+    get_encoder,
+    save_encoder,
+    train_bpe,
+)
 
 FIXTURES = Path(__file__).parent / "fixtures"
 MINI = FIXTURES / "mini-vocabulary"
@@ -373,3 +385,281 @@ def test_missing_file_is_named(tmp_path, file):
     with pytest.raises(EncoderError) as error:
         get_encoder(tmp_path)
     assert str(error.value) == f"{tmp_path / file}: No such file or directory"
+
+
+def test_learning_by_hand():
+    enc = train_bpe("ab abc abc bc", 260)
+    # Words:    ab, Ġabc twice, Ġbc.  Pairs: a b 3, b c 3, Ġ a 2, Ġ b 1; a has the lower id
+    # then      ab, Ġ ab c, Ġ b c     Pairs: Ġ ab 2, ab c 2, b c 1, Ġ b 1; Ġ has the lower id
+    # then      ab, Ġab c, Ġ b c      Pairs: Ġab c 2, b c 1, Ġ b 1
+    assert enc.bpe_merges == [("a", "b"), ("Ġ", "ab"), ("Ġab", "c")]
+    assert list(enc.encoder)[256:] == ["ab", "Ġab", "Ġabc", END_OF_TEXT]
+    assert list(enc.encoder.values()) == list(range(260))
+    assert enc.encode("ab abc bc") == [256, 258, enc.encoder["Ġ"], *enc.encode("bc")]
+    with pytest.raises(EncoderError, match="n_vocab=261: the text allows 260 tokens"):
+        train_bpe("ab abc abc bc", 261)
+
+
+def test_ties_go_to_the_lower_ids_left_before_right():
+    assert train_bpe("zc\nyd\nyd\nzc", 258).bpe_merges == [("y", "d")]
+    assert train_bpe("zc\nzb\nza\nzc\nzb\nza", 258).bpe_merges == [("z", "a")]
+    assert train_bpe("\x00!\n\x00!\n!\x00\n!\x00", 258).bpe_merges == [("!", "Ā")]
+
+
+def test_bytes_have_the_ids_of_gpt2(shared):
+    gpt2 = json.loads((shared("gpt2-vocab") / "encoder.json").read_text("utf-8"))
+    assert list(train_bpe("a", 257).encoder)[:256] == sorted(gpt2, key=gpt2.get)[:256]
+
+
+def test_learning_gives_the_merges_of_another_library(mini):
+    source = (FIXTURES / "make_encoder_golden.py").read_text("utf-8")
+    (paragraph,) = re.findall(r'^PARAGRAPH = """\\\n(.*?)"""$', source, re.DOTALL | re.MULTILINE)
+    assert train_bpe(paragraph, N_VOCAB).bpe_merges == mini.bpe_merges
+
+
+def test_learning_gives_the_merges_of_another_library_from_prose(shared):
+    tokenizers = pytest.importorskip("tokenizers")
+    text = (shared("corpus") / "fairy_tales_val.txt").read_text("utf-8")
+    peer = tokenizers.ByteLevelBPETokenizer()
+    peer.train_from_iterator([text], vocab_size=1023, min_frequency=2, show_progress=False)
+    merges = json.loads(peer.to_str())["model"]["merges"]
+    assert train_bpe(text, 1024).bpe_merges == [tuple(pair) for pair in merges]
+
+
+def textbook_train_bpe(text):
+    """Cut all words of the text with the merges so far, count the pairs, learn one, begin again."""
+    alphabet = bytes_to_unicode()
+    tokens = list(alphabet.values())
+    words = ["".join(alphabet[byte] for byte in word.encode()) for word in WORDS.findall(text)]
+    bpe_ranks = {}
+    while True:
+        counts = Counter(pair for word in words for pair in pairwise(textbook_bpe(word, bpe_ranks)))
+        ids = {token: i for i, token in enumerate(tokens)}
+        pairs = [(-n, ids[pair[0]], ids[pair[1]], pair) for pair, n in counts.items() if n >= 2]
+        if not pairs:
+            return list(bpe_ranks)
+        *_, pair = min(pairs)
+        bpe_ranks[pair] = len(bpe_ranks)
+        tokens.append("".join(pair))
+
+
+def train_to_the_end(text):
+    """Learn as many tokens as the text allows, which is what the message says."""
+    with pytest.raises(EncoderError) as error:
+        train_bpe(text, 10**6)
+    (n_vocab,) = re.findall(r"n_vocab=1000000: the text allows (\d+) tokens", str(error.value))
+    assert f"ask for n_vocab={n_vocab} or less" in str(error.value)
+    return train_bpe(text, int(n_vocab))
+
+
+def random_texts(n_texts):
+    """Texts of few letters, so that equal symbols, overlaps and ties abound."""
+    rng = random.Random(0)
+    kinds = ["a", "aaab", "aab ", "abcd", "'st a", " \n", "\x00\x01", "é1", "的一", "😀😁"]
+    for i in range(n_texts):
+        letters, n_words = kinds[i % len(kinds)], rng.choice([2, 9])
+        words = ["".join(rng.choices(letters, k=rng.randint(1, 12))) for _ in range(n_words)]
+        yield rng.choice(["\n", " ", "x"]).join(words)
+
+
+def test_learning_equals_the_textbook_loop():
+    for text in random_texts(180):
+        enc = train_to_the_end(text)
+        assert enc.bpe_merges == textbook_train_bpe(text), text
+        assert len(set(enc.bpe_merges)) == len(enc.bpe_merges) == enc.n_vocab - 257
+
+
+def test_encoding_cuts_every_word_as_learning_did(monkeypatch):
+    pairs = None
+
+    class RememberedPairs(encoder_module.Pairs):
+        def __init__(self, words):
+            nonlocal pairs
+            super().__init__(words)
+            self.words, pairs = words, self
+
+    monkeypatch.setattr(encoder_module, "Pairs", RememberedPairs)
+    runs = ["a" * n for n in range(1, 40)]
+    for text in ["\n".join(runs), *random_texts(180)]:
+        enc = train_to_the_end(text)
+        cuts, i = [[]], 0
+        while (i := pairs.after[i]) < len(pairs.symbols) - 1:
+            if pairs.symbols[i] is None:
+                cuts.append([])
+            else:
+                cuts[-1].append(pairs.symbols[i])
+        assert cuts == [enc.encode(word) for word in pairs.words]
+
+
+def test_a_token_is_made_by_one_pair_only():
+    """Each text has the bytes of a token in other company, to be cut differently, or in a run."""
+    for text in ["abc xbc abx", "aaa aa aaaa xaaa aaax", "abab ababa babab", "的的的 一的的 的的"]:
+        tokens = [left + right for left, right in train_to_the_end(f"{text} " * 3).bpe_merges]
+        assert len(set(tokens)) == len(tokens) > 3
+
+
+def test_learned_vocabulary_restores_any_text():
+    text = "川は何も言わなかった。川は静かに。 Река молчала 😀😀 naïve \x00\x00\u2028\r\n  Река" * 2
+    enc = train_bpe(text, 300)
+    assert enc.n_vocab == 300
+    assert enc.decode(enc.encode(text)) == text
+    assert len(enc.encode(text)) < len(text.encode("utf-8")) - 43
+    other = "".join(map(chr, range(0, 0xD800, 97)))
+    assert enc.decode(enc.encode(other)) == other
+    assert enc.encode(END_OF_TEXT, allowed_special={END_OF_TEXT}) == [enc.eot] == [299]
+
+
+def test_end_of_text_separates_documents_and_teaches_nothing():
+    enc = train_bpe(f"{END_OF_TEXT}ab{END_OF_TEXT}cd" * 3 + f"{END_OF_TEXT} {END_OF_TEXT}e f", 259)
+    assert enc.bpe_merges == [("a", "b"), ("c", "d")]
+    with pytest.raises(EncoderError, match="the text allows 257 tokens"):
+        train_bpe(f"a{END_OF_TEXT}" * 9, 258)
+    # The last of several spaces is left to the word after it, but here there is none.
+    assert train_bpe(f"  {END_OF_TEXT}a" * 2, 258).bpe_merges == [("Ġ", "Ġ")]
+
+
+def test_smallest_vocabulary_has_no_merges(tmp_path):
+    enc = train_bpe("abab", np.int64(257))
+    assert (enc.bpe_merges, enc.n_vocab, enc.eot) == ([], 257, 256)
+    save_encoder(enc, tmp_path)
+    assert get_encoder(tmp_path).encoder == enc.encoder
+
+
+def test_learning_is_the_same_whatever_the_hash_seed():
+    script = "import encoder; print(ascii(encoder.train_bpe(open(0).read(), 340).bpe_merges))"
+    text = "\n".join(random_texts(60)).encode("ascii", "ignore")
+    root = Path(encoder_module.__file__).parent
+    outputs = {
+        subprocess.check_output(
+            [sys.executable, "-c", script], cwd=root, input=text, env={"PYTHONHASHSEED": seed}
+        )
+        for seed in "123"
+    }
+    assert len(outputs) == 1
+
+
+def test_work_of_learning_grows_with_the_length_of_a_word_not_with_its_square(monkeypatch):
+    n_counted = 0
+
+    class CountingPairs(encoder_module.Pairs):
+        def _count(self, i, sign):
+            nonlocal n_counted
+            n_counted += 1
+            return super()._count(i, sign)
+
+    monkeypatch.setattr(encoder_module, "Pairs", CountingPairs)
+    n = 20_000
+    for word in ("a" * n, "".join(random.Random(0).choices("theriver", k=n))):
+        n_counted = 0
+        train_to_the_end(word)
+        assert n < n_counted <= 2 * 6 * n + 4  # the message needs one round of learning, too
+
+
+@pytest.mark.parametrize(
+    ("text", "n_vocab", "message"),
+    [
+        ("abab", 256, "n_vocab=256: 256 bytes and <|endoftext|> make at least 257"),
+        ("abab", -1, "n_vocab=-1: 256 bytes"),
+        ("abab", True, "n_vocab=1: 256 bytes"),
+        ("abab", 300.0, "n_vocab is an integer, not float"),
+        ("abab", "300", "n_vocab is an integer, not str"),
+        ("abab", None, "n_vocab is an integer, not NoneType"),
+        ("abab", 259, "n_vocab=259: the text allows 258 tokens, then no pair occurs twice; ask"),
+        ("abcdefg", 258, "n_vocab=258: the text allows 257 tokens"),
+        ("", 257, "the text is empty"),
+        (END_OF_TEXT * 3, 300, "the text is empty"),
+        (b"abab", 258, "a text is a str, not bytes"),
+        (None, 258, "a text is a str, not NoneType"),
+        (["abab"], 258, "a text is a str, not list"),
+        ("ab\ud800ab", 258, "the character at position 2, U+D800, is half of a surrogate pair"),
+    ],
+)
+def test_what_cannot_be_learned(text, n_vocab, message):
+    with pytest.raises(EncoderError) as error:
+        train_bpe(text, n_vocab)
+    assert str(error.value).startswith(message)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_saved_vocabulary_comes_back(tmp_path, mini):
+    for enc in (mini, train_bpe("川は川は Река Река # # ## \x00\x00 " * 3, 276)):
+        save_encoder(enc, str(tmp_path / "new" / "folder"))
+        same = get_encoder(tmp_path / "new" / "folder")
+        assert (same.encoder, same.bpe_merges) == (enc.encoder, enc.bpe_merges)
+        assert same.encode("# 川は!") == enc.encode("# 川は!")
+
+
+def test_saved_files_look_like_openais(tmp_path):
+    enc = train_bpe("ab abc abc bc", 260)
+    shuffled = Encoder(dict(reversed(enc.encoder.items())), enc.bpe_merges)
+    save_encoder(shuffled, tmp_path)
+    assert sorted(os.listdir(tmp_path)) == ["encoder.json", "vocab.bpe"]
+    merges = (tmp_path / "vocab.bpe").read_bytes()
+    assert merges == "#version: 0.2\na b\nĠ ab\nĠab c\n".encode()
+    tokens = (tmp_path / "encoder.json").read_bytes()
+    assert tokens.startswith(rb'{"!": 0, "\"": 1, "#": 2, ')
+    assert tokens.endswith(rb'"ab": 256, "\u0120ab": 257, "\u0120abc": 258, "<|endoftext|>": 259}')
+
+
+def test_openais_vocabulary_is_saved_byte_for_byte(tmp_path, shared):
+    save_encoder(get_encoder(shared("gpt2-vocab")), tmp_path)
+    for name in ("encoder.json", "vocab.bpe"):
+        assert (tmp_path / name).read_bytes() == (shared("gpt2-vocab") / name).read_bytes()
+
+
+def test_saved_vocabulary_is_read_by_another_library(tmp_path, mini):
+    tokenizers = pytest.importorskip("tokenizers")
+    save_encoder(mini, tmp_path)
+    files = str(tmp_path / "encoder.json"), str(tmp_path / "vocab.bpe")
+    peer = tokenizers.ByteLevelBPETokenizer.from_file(*files)
+    for text, _ in GOLDEN["mini"]["encode"]:
+        assert peer.encode(text).ids == mini.encode(text)
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_failed_saving_leaves_the_files_that_were_there(tmp_path, monkeypatch, call, error):
+    model_folder(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(os, call, fail)
+    expected = KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else EncoderError
+    with pytest.raises(expected) as raised:
+        save_encoder(train_bpe("abab", 258), tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    if expected is EncoderError:
+        assert str(raised.value) == f"{tmp_path / 'encoder.json'}: No space left on device"
+
+
+def test_nothing_is_replaced_before_both_files_are_written(tmp_path, monkeypatch):
+    model_folder(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    n_written = 0
+
+    def fail_at_the_second(_):
+        nonlocal n_written
+        n_written += 1
+        if n_written == 2:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail_at_the_second)
+    with pytest.raises(EncoderError) as error:
+        save_encoder(train_bpe("abab", 258), tmp_path)
+    assert str(error.value) == f"{tmp_path / 'vocab.bpe'}: No space left on device"
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_where_a_vocabulary_cannot_be_saved(tmp_path, mini):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(EncoderError) as error:
+            save_encoder(mini, folder)
+        assert str(error.value) in (f"{folder}: File exists", f"{folder}: Not a directory")
+    (tmp_path / "vocab.bpe").mkdir()
+    with pytest.raises(EncoderError) as error:
+        save_encoder(mini, tmp_path)
+    assert str(error.value) == f"{tmp_path / 'vocab.bpe'}: Is a directory"
+    assert not list(tmp_path.glob("*.tmp"))

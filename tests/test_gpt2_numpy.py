@@ -514,7 +514,7 @@ def test_trace_keeps_what_the_functions_computed_and_stops_when_it_is_done(rando
         trace(np.zeros(21, int), params, 3)
     with pytest.raises(GPT2Error, match="-1 is not in the vocabulary"):
         trace([-1], params, 3)
-    assert gpt2_numpy._kept.get() is None     # also after an error
+    assert gpt2_numpy._keep.get() is None     # also after an error
 
 
 def test_importing_the_model_needs_numpy_and_the_standard_library_only():
