@@ -466,9 +466,9 @@ def argument_parser():
         help="the text to continue; - reads it from standard input; without one the model starts "
              "from <|endoftext|>, the mark between two documents, and makes up a text of its own; "
              "one that begins with a dash goes last, after --")
-    add("--model", default="124M", metavar="NAME|FOLDER",
-        help="one of OpenAI's models, 124M, 355M, 774M or 1558M (downloaded the first time), or a "
-             "folder with a model's files (default: %(default)s)")
+    add("--model", metavar="NAME|FOLDER",
+        help="tales, the small model that comes with the code; one of OpenAI's, 124M, 355M, 774M or "
+             "1558M (downloaded the first time); or a folder with a model's files (default: tales)")
     add("--models-dir", metavar="FOLDER",
         help="where downloads are kept (default: $GPT2_MODELS_DIR, else models/ beside the code)")
     add("-n", "--n-tokens", type=int, default=40, metavar="N",
@@ -685,7 +685,10 @@ def main(argv=None):
 
         prompt = read_prompt(arguments.prompt)
         encoder, hparams, params = utils.load_encoder_hparams_and_params(
-            arguments.model, arguments.models_dir)
+            arguments.model or utils.BUNDLED, arguments.models_dir)
+        if arguments.model is None:
+            say(f"{utils.BUNDLED} speaks, a GPT-2 of {utils.n_parameters(hparams) / 1e6:.1f} million "
+                "parameters that has read nothing but fairy tales; --model 124M is OpenAI's")
         run(arguments, prompt, encoder, params, hparams["n_head"])
         return 0
     except KeyboardInterrupt:

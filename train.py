@@ -510,6 +510,7 @@ def new_run(given):
         say(f"learning a vocabulary of {settings['n_vocab']:,} tokens")
         encoder = train_bpe(texts[0], settings["n_vocab"])
     data = encode_texts(settings, encoder, texts)
+    announce(settings, data)      # before a model is made that may not fit into memory
     if params is None:
         params = init_params(data["hparams"], settings["seed"])
     params = writable(params, data["hparams"])
@@ -533,7 +534,10 @@ def resumed_run(given):
     if settings["sha256"] != hashes:
         raise TrainError(f"the text in {settings['corpus']} is not the one that the run in {folder} "
                          "began with; give the path of that one")
-    return settings, encode_texts(settings, get_encoder(folder), texts), state
+    data = encode_texts(settings, get_encoder(folder), texts)
+    announce(settings, data)
+    say(f"going on after step {state['step']}")
+    return settings, data, state
 
 
 def check_empty(folder):
@@ -628,7 +632,7 @@ def encode_texts(settings, encoder, texts):
             "val": ids[1], "val_bytes": n_bytes[1]}
 
 
-def announce(settings, data, state):
+def announce(settings, data):
     """Say what is about to happen, while it can still be stopped; TrainError without the memory."""
     hparams, n_steps = data["hparams"], settings["n_steps"]
     n_tokens = settings["batch_size"] * settings["n_seq"]
@@ -650,8 +654,6 @@ def announce(settings, data, state):
                          f"{readable(total)}; take a smaller model, --n-seq or --threads")
     if available is not None and available < needed:
         say(f"only {readable(available)} of memory are available: it may be very slow")
-    if state["step"]:
-        say(f"going on after step {state['step']}")
 
 
 def training_memory(settings, hparams):
@@ -802,7 +804,6 @@ def main(argv=None):
     folder = given.get("resume") or given["out"]
     try:
         settings, data, state = resumed_run(given) if "resume" in given else new_run(given)
-        announce(settings, data, state)
         done = train(settings, data, state)
     except KeyboardInterrupt:
         return fail(f"stopped without saving; {folder} holds the last checkpoint, if there is one")

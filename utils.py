@@ -78,11 +78,11 @@ class ModelError(Exception):
     """A model cannot be found, fetched or loaded: one line that says what, where, what to do."""
 
 
-def load_encoder_hparams_and_params(model="124M", models_dir=None):
+def load_encoder_hparams_and_params(model="tales", models_dir=None):
     """Return `encoder, hparams, params` of a model; one of OpenAI's is downloaded when not there.
 
-    model: one of OpenAI's names (see RELEASED), looked for in models_dir/name, or the path of a
-        model folder. A name counts as a path when it is a Path or contains a separator.
+    model: "tales", which comes with the code; one of OpenAI's names (see RELEASED), looked for in
+        models_dir/name; or the path of a model folder.
     models_dir: by default $GPT2_MODELS_DIR, or else "models" beside this file.
 
     params are float32, nested as the names in the checkpoint are (see load_params). They are

@@ -116,8 +116,8 @@ def worker(side, folder):
 class Side:
     """A worker process, seen from the parent."""
 
-    def __init__(self, side, folder):
-        command = [sys.executable, __file__, "--worker", side, "--folder", str(folder)]
+    def __init__(self, script, side, folder):
+        command = [sys.executable, script, "--worker", side, "--folder", str(folder)]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.load = self.read()["load"]
@@ -178,7 +178,7 @@ def cold_start(folder):
     data = folder / "tf" / "model.ckpt.data-00000-of-00001"
     evict(data)
     start = time.perf_counter()
-    side = Side("ours", folder)
+    side = Side(__file__, "ours", folder)
     side.ask(PROMPTS[0], 0)
     first_token = time.perf_counter() - start
     side.close()
@@ -218,7 +218,7 @@ def compare(folder, n_rounds):
     subprocess.run([sys.executable, __file__, "--worker", "make", "--folder", str(folder)],
                    check=True)
     cold = [cold_start(folder) for _ in range(n_rounds)]
-    sides = {name: Side(name, folder) for name in ("ours", "peer")}
+    sides = {name: Side(__file__, name, folder) for name in ("ours", "peer")}
     rows = {(name, n): [] for name in sides for n in PROMPTS}
     sweeps, samples = [], {n: [] for n in N_SAMPLES}
     for _ in range(n_rounds + 1):    # the first round warms up

@@ -421,3 +421,169 @@ def test_a_loss_that_is_no_number_stops_with_the_step_and_keeps_the_checkpoint(
     assert "--init-from" in error and "--lr" in error
     state = np.load(folder / "training.npz")
     assert all(np.all(np.isfinite(state[name])) for name in state.files if name != "about")
+
+
+def refused(capsys, *arguments):
+    """Run what must be refused; return its one line."""
+    code = run(*arguments)
+    error = capsys.readouterr().err
+    lines = [line for line in error.splitlines() if not line.startswith("learning a vocabulary")]
+    assert code == 1 and len(lines) == 1 and lines[0].startswith("train.py: ")
+    return lines[0]
+
+
+@pytest.mark.parametrize(("content", "words"), [
+    (b"", "is empty"),
+    (b" \n\n ", "is empty"),
+    (b"caf\xe9 au lait", "not UTF-8 from byte 3"),
+    (b"the king " * 3, "too few|not enough|allows"),
+    (b"a king " * 1000, "n_vocab=300: the text allows"),
+    (None, "No such file"),
+])
+def test_a_text_that_cannot_be_trained_on_is_refused_before_any_work(
+        tmp_path, capsys, content, words):
+    path, folder = tmp_path / "text.txt", tmp_path / "m"
+    if content is not None:
+        path.write_bytes(content)
+    line = refused(capsys, path, "--out", folder, *options())
+    assert re.search(words, line) and (str(path) in line or "n_vocab" in line)
+    assert not folder.exists()
+
+
+def test_a_text_shorter_than_one_context_is_refused(story, tmp_path, capsys):
+    line = refused(capsys, story, "--out", tmp_path / "m", *options(n_ctx=10**4))
+    assert "single context of 10000" in line and "--n-ctx" in line and str(story) in line
+    short = tmp_path / "short.txt"
+    short.write_text(story.read_text()[:500])
+    line = refused(capsys, story, "--val", tmp_path / "none.txt", "--out", tmp_path / "m",
+                   *options())
+    assert "none.txt" in line
+    short.write_text("a")
+    line = refused(capsys, story, "--val", short, "--out", tmp_path / "m", *options())
+    assert "held-out" in line
+
+
+@pytest.mark.parametrize(("more", "words"), [
+    (["--n-embd", 15], "cannot be divided"),
+    (["--n-seq", 17], "more than the model's context"),
+    (["--vocab-from", "TRAINED", "--n-vocab", 299], "--n-vocab 299 does not fit .*which has 300"),
+    (["--init-from", "TRAINED", "--n-layer", 3], "--n-layer 3 does not fit .*which has 2"),
+    (["--init-from", "TRAINED", "--vocab-from", "OTHER"], "does not fit the model"),
+    (["--init-from", "nowhere"], "no model 'nowhere'"),
+    (["--vocab-from", "nowhere"], "nowhere"),
+    (["--out", "TRAINED"], "already holds a model.*--resume"),
+    (["--out", "STORY"], "cannot save in"),
+    (["--n-embd", 2**20], "memory"),
+])
+def test_what_does_not_fit_together_is_refused(
+        story, trained, tmp_path, capsys, more, words, random_params):
+    from encoder import save_encoder
+
+    save_encoder(train_bpe(story.read_text(), 290), tmp_path / "other")
+    names = {"TRAINED": trained, "OTHER": tmp_path / "other", "STORY": story}
+    more = [names.get(part, part) for part in more]
+    sized = "--init-from" in more or "--vocab-from" in more
+    base = options(**dict.fromkeys(train.SIZES)) if sized else options()
+    if "--n-embd" in more:      # before anything is allocated
+        base = options(n_head=None, n_embd=None, n_layer=2)
+        more += ["--n-head", 2]
+    code = run(story, "--out", tmp_path / "m", *base, *more)
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert code == 1 and line.startswith("train.py: ") and re.search(words, line), line
+
+
+@pytest.mark.parametrize("more", [
+    ["--n-steps", "0"], ["--n-steps", "many"], ["--lr", "-1"], ["--lr", "nan"], ["--dropout", "1"],
+    ["--beta-2", "1.5"], ["--dtype", "int8"], ["--preset", "huge"], ["--seed", "-1"],
+])
+def test_an_option_out_of_its_range_is_one_line(story, tmp_path, capsys, more):
+    with pytest.raises(SystemExit) as stop:
+        run(story, "--out", tmp_path / "m", *more)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and error.count("\n") == 1 and more[0].lstrip("-") in error
+
+
+@pytest.mark.parametrize("arguments", [[], ["TEXT"], ["--resume", "x", "--lr", "1"]])
+def test_what_is_missing_or_too_much_is_said(capsys, arguments):
+    with pytest.raises(SystemExit):
+        run(*arguments)
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_every_option_is_explained(capsys):
+    with pytest.raises(SystemExit) as stop:
+        run("--help")
+    text = capsys.readouterr().out
+    assert stop.value.code == 0
+    for name in {**TINY, "n_seq": 0, "lr": 0, "clip": 0, "beta_1": 0, "resume": 0, "init_from": 0}:
+        assert f"--{name.replace('_', '-')} " in text
+
+
+def test_resume_refuses_what_is_not_its_run(story, trained, tmp_path, capsys):
+    assert "is not there" in refused(capsys, "--resume", tmp_path)
+    assert "is complete, at step 8" in refused(capsys, "--resume", trained)
+    folder = tmp_path / "m"
+    assert run(story, "--out", folder, *options(n_steps=3)) == 0
+    capsys.readouterr()
+    state = dict(np.load(folder / "training.npz"))
+    about = json.loads(str(state["about"]))
+    about["step"] = 2
+    np.savez(folder / "training.npz", **(state | {"about": json.dumps(about)}))
+    other = tmp_path / "other.txt"
+    other.write_text(story.read_text() + "One line more.\n")
+    assert "is not the one" in refused(capsys, other, "--resume", folder)
+    whole = (folder / "training.npz").read_bytes()
+    for damaged in (b"", whole[:1000], whole[:-2000], b"PK" + whole[2:9000] + whole[9100:]):
+        (folder / "training.npz").write_bytes(damaged)
+        assert "cannot be read" in refused(capsys, "--resume", folder)
+    (folder / "training.npz").write_bytes(whole)
+    moved = tmp_path / "moved.txt"
+    moved.write_bytes(story.read_bytes())
+    assert run(moved, "--resume", folder) == 0
+
+
+def test_a_full_disk_costs_a_checkpoint_but_not_the_run(story, tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "m"
+    savez, calls = np.savez, []
+
+    def full_at_second(file, **arrays):
+        calls.append(1)
+        if len(calls) == 2:
+            file.write(b"half of it")
+            raise OSError(28, "No space left on device")
+        savez(file, **arrays)
+
+    monkeypatch.setattr(np, "savez", full_at_second)
+    assert run(story, "--out", folder, *options(n_steps=8, save_every=3)) == 0
+    error = capsys.readouterr().err
+    assert "step 3: cannot save" in error and "No space left" in error
+    assert "the last checkpoint is of step 0" in error
+    assert len(calls) == 4 and not list(folder.glob("*.tmp"))
+    assert load_encoder_hparams_and_params(folder)
+
+
+def test_a_disk_that_is_full_at_the_end_is_an_error_and_loses_nothing(
+        story, tmp_path, capsys, monkeypatch):
+    folder, savez, calls = tmp_path / "m", np.savez, []
+
+    def full_after_first(file, **arrays):
+        calls.append(1)
+        if len(calls) > 2:
+            raise OSError(28, "No space left on device")
+        savez(file, **arrays)
+
+    monkeypatch.setattr(np, "savez", full_after_first)
+    assert run(story, "--out", folder, *options(n_steps=8, save_every=6)) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "cannot save" in line and "last checkpoint is of step 6" in line
+    monkeypatch.setattr(np, "savez", savez)
+    assert run("--resume", folder) == 0
+
+
+def test_too_little_memory_is_refused_and_scarce_memory_said(story, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(train, "memory", lambda: (10**8, 10**8))
+    assert run(story, "--out", tmp_path / "m", *options()) == 1
+    assert "needs 151.0 MB of memory" in capsys.readouterr().err.splitlines()[-1]
+    monkeypatch.setattr(train, "memory", lambda: (10**10, 10**8))
+    assert run(story, "--out", tmp_path / "m", *options(n_steps=1)) == 0
+    assert "only 100.0 MB" in capsys.readouterr().err

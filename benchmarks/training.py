@@ -1,0 +1,134 @@
+"""How fast a GPT-2 trains here, beside Hugging Face transformers on PyTorch, in one run.
+
+    pip install -r requirements.txt torch transformers
+    python benchmarks/training.py
+
+Whole steps are timed: loss, gradients, clipping, AdamW, on the same shapes and the same batch, in
+float32 without dropout. PyTorch runs eagerly with as many threads as there are cores, and takes the
+batch at once or in parts, gradients accumulated, and the faster way counts; ours shares it out
+among as many threads. Each side runs in a process of its own that stays loaded; they take
+turns, so that whatever else the machine is doing meets both, and medians over the rounds are
+compared.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS") if "ours" in sys.argv else ():
+    os.environ[variable] = "1"      # as train.py does: each of its threads has one
+
+from inference import Side, median, peak_memory
+
+ROOT = Path(__file__).resolve().parents[1]
+SHAPES = {  # hparams, sequences in a batch, tokens in each, PyTorch's sequences at a time
+    "6 layers × 192": ((2048, 256, 192, 6, 6), 24, 256, (4, 24)),
+    "12 layers × 768": ((50257, 1024, 768, 12, 12), 4, 256, (2, 4)),
+}
+
+
+def ours(name):
+    sys.path.insert(0, str(ROOT))
+    from concurrent.futures import ThreadPoolExecutor
+
+    import numpy as np
+
+    import train
+    from gpt2_numpy import reuse_memory
+
+    sizes, n_batch, n_seq, _ = SHAPES[name]
+    hparams = dict(zip(train.SIZES, sizes, strict=True))
+    n_threads = train.n_cores()
+    settings = {"n_seq": n_seq, "batch_size": n_batch, "seed": 0, "micro_batch": 1, "dropout": 0.0,
+                "threads": n_threads, "clip": 1.0, "n_steps": 10**6, "lr": 1e-4, "warmup": 0,
+                "final_lr": 0.0, "beta_1": 0.9, "beta_2": 0.95, "weight_decay": 0.1}
+    params = train.init_params(hparams, 0)
+    state = {"params": params, "moments": train.new_moments(params), "step": 0}
+    ids = np.random.default_rng(0).integers(0, hparams["n_vocab"], 10**5)
+    data = {"train": ids, "hparams": hparams}
+    pool = ThreadPoolExecutor(n_threads)
+    reuse_memory()
+
+    def step(_):
+        train.one_step(settings, data, state, pool)
+        state["step"] += 1
+
+    return step
+
+
+def peer(name):
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    (n_vocab, n_ctx, n_embd, n_head, n_layer), n_batch, n_seq, _ = SHAPES[name]
+    torch.set_num_threads(os.cpu_count())
+    model = GPT2LMHeadModel(GPT2Config(
+        vocab_size=n_vocab, n_positions=n_ctx, n_embd=n_embd, n_head=n_head, n_layer=n_layer,
+        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, use_cache=False, bos_token_id=0,
+        eos_token_id=0))
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1)
+    text = torch.randint(n_vocab, (10**5,))
+
+    def step(n_rows):
+        starts = torch.randint(len(text) - n_seq - 1, (n_batch, 1)) + torch.arange(n_seq)
+        optimiser.zero_grad()
+        for rows in starts.split(n_rows):
+            logits = model(text[rows]).logits
+            loss = torch.nn.functional.cross_entropy(
+                logits.flatten(0, 1), text[rows + 1].flatten())
+            (loss * len(rows) / n_batch).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+
+    return step
+
+
+def worker(side, name):
+    """Serve measurements to the parent: a line in, a line of JSON out."""
+    step = {"ours": ours, "peer": peer}[side](name)
+    print(json.dumps({"load": 0}), flush=True)
+    for line in sys.stdin:
+        start = time.perf_counter()
+        step(int(line))
+        n_tokens = SHAPES[name][1] * SHAPES[name][2]
+        rate = n_tokens / (time.perf_counter() - start)
+        print(json.dumps({"rate": rate, "memory": peak_memory()}), flush=True)
+
+
+def compare(name, n_rounds):
+    _, n_batch, n_seq, parts = SHAPES[name]
+    print(f"{name}, batch of {n_batch} × {n_seq}")
+    sides = {"ours": Side(__file__, "ours", name), "peer": Side(__file__, "peer", name)}
+    rates, rows = {}, {("ours", 1): [], **{("peer", part): [] for part in parts}}
+    for _ in range(n_rounds + 1):      # the first round warms up
+        for side, part in rows:
+            rows[side, part].append(sides[side].ask(part))
+            time.sleep(0.2)            # the other side's threads go to sleep
+    for key, measured in rows.items():
+        peak = measured[-1 if key == ("ours", 1) else 0]["memory"]   # the peer's first is smaller
+        title = "ours" if key[0] == "ours" else f"peer, {key[1]} sequences at a time"
+        rates[key] = median(measured[1:], "rate")
+        print(f"    {title}: {rates[key]:,.0f} tokens/s, peak memory {peak / 1e6:,.0f} MB")
+    best = max(rate for (side, _), rate in rates.items() if side == "peer")
+    print(f"    ratio {rates['ours', 1] / best:.2f}")
+    for side in sides.values():
+        side.close()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        return worker(arguments.worker, arguments.folder)
+    for name in SHAPES:
+        compare(name, arguments.rounds)
+
+
+if __name__ == "__main__":
+    main()
