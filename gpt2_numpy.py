@@ -467,8 +467,9 @@ def argument_parser():
              "from <|endoftext|>, the mark between two documents, and makes up a text of its own; "
              "one that begins with a dash goes last, after --")
     add("--model", metavar="NAME|FOLDER",
-        help="tales, the small model that comes with the code; one of OpenAI's, 124M, 355M, 774M or "
-             "1558M (downloaded the first time); or a folder with a model's files (default: tales)")
+        help="tales, the small model that comes with the code; one of OpenAI's, 124M, 355M, 774M "
+             "or 1558M (downloaded the first time); or a folder with a model's files (default: "
+             "tales)")
     add("--models-dir", metavar="FOLDER",
         help="where downloads are kept (default: $GPT2_MODELS_DIR, else models/ beside the code)")
     add("-n", "--n-tokens", type=int, default=40, metavar="N",
@@ -687,8 +688,9 @@ def main(argv=None):
         encoder, hparams, params = utils.load_encoder_hparams_and_params(
             arguments.model or utils.BUNDLED, arguments.models_dir)
         if arguments.model is None:
-            say(f"{utils.BUNDLED} speaks, a GPT-2 of {utils.n_parameters(hparams) / 1e6:.1f} million "
-                "parameters that has read nothing but fairy tales; --model 124M is OpenAI's")
+            millions = utils.n_parameters(hparams) / 1e6
+            say(f"this is {utils.BUNDLED}, {millions:.1f} million parameters that have read nothing "
+                "but fairy tales; --model 124M downloads OpenAI's GPT-2")
         run(arguments, prompt, encoder, params, hparams["n_head"])
         return 0
     except KeyboardInterrupt:

@@ -200,7 +200,8 @@ def rows_of(array, n_elements=2**16):
     return [array[..., i:i + n_rows, :] for i in range(0, array.shape[-2], n_rows)]
 
 
-def share_out(params, ids, targets, n_head, n_micro, dropout=0.0, seed=(), workers=map, n_workers=1):
+def share_out(params, ids, targets, n_head, n_micro, dropout=0.0, seed=(), workers=map,
+              n_workers=1):
     """`loss_and_gradients` of a batch, by n_workers at once, n_micro sequences at a time.
 
     Each worker, a thread, goes through its own share of the batch and adds up the gradients (NumPy
@@ -314,9 +315,10 @@ def one_step(settings, data, state, pool):
 
 def diverged(settings, step, loss, norm, saved):
     what = "loss" if not math.isfinite(loss) else "gradient's length"
+    out, lr = settings["out"], settings["lr"]
     return (f"the {what} became {loss if what == 'loss' else norm} in step {step + 1}; the "
-            f"checkpoint of step {saved} in {settings['out']} is good: go on from it with "
-            f"--init-from {settings['out']}, another --out, and an --lr lower than {settings['lr']}")
+            f"checkpoint of step {saved} in {out} is good: go on from it with --init-from {out}, "
+            f"another --out, and an --lr lower than {lr}")
 
 
 def evaluate(settings, data, state, pool, log, bar):
@@ -394,8 +396,8 @@ def load_state(folder):
                  **{name: about[name] for name in ("step", "losses", "seconds")}}
         return about["settings"], about["hparams"], state
     except FileNotFoundError:
-        raise TrainError(f"{path} is not there; --resume needs the folder that a training run wrote "
-                         "with --out") from None
+        raise TrainError(f"{path} is not there; --resume needs the folder that a training run "
+                         "wrote with --out") from None
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise TrainError(f"{path} cannot be read: {one_line(error)}; start again from the model "
                          "beside it with --init-from") from error
@@ -532,8 +534,8 @@ def resumed_run(given):
     hashes = settings["sha256"]
     texts = read_texts(settings)
     if settings["sha256"] != hashes:
-        raise TrainError(f"the text in {settings['corpus']} is not the one that the run in {folder} "
-                         "began with; give the path of that one")
+        raise TrainError(f"the text in {settings['corpus']} is not the one that the run in "
+                         f"{folder} began with; give the path of that one")
     data = encode_texts(settings, get_encoder(folder), texts)
     announce(settings, data)
     say(f"going on after step {state['step']}")
@@ -554,8 +556,8 @@ def absolute(path):
 def same_size(given, name, size, source):
     """The size that comes with a model or vocabulary; none other may be asked for."""
     if given.get(name, size) != size:
-        raise TrainError(f"--{name.replace('_', '-')} {given[name]} does not fit {source}, which has "
-                         f"{size}; leave it out")
+        raise TrainError(f"--{name.replace('_', '-')} {given[name]} does not fit {source}, which "
+                         f"has {size}; leave it out")
     return size
 
 
@@ -608,7 +610,8 @@ def read_text(path):
     except OSError as error:
         raise TrainError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise TrainError(f"{path}: not UTF-8 from byte {error.start} on; save it as UTF-8") from None
+        raise TrainError(
+            f"{path}: not UTF-8 from byte {error.start} on; save it as UTF-8") from None
     if not text.strip():
         raise TrainError(f"{path} is empty")
     return text.replace("\r\n", "\n")

@@ -18,9 +18,6 @@ import sys
 import time
 from pathlib import Path
 
-for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS") if "ours" in sys.argv else ():
-    os.environ[variable] = "1"      # as train.py does: each of its threads has one
-
 from inference import Side, median, peak_memory
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,6 +28,7 @@ SHAPES = {  # hparams, sequences in a batch, tokens in each, PyTorch's sequences
 
 
 def ours(name):
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"      # as train.py does, before NumPy is imported
     sys.path.insert(0, str(ROOT))
     from concurrent.futures import ThreadPoolExecutor
 

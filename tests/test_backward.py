@@ -1,4 +1,4 @@
-"""The gradients, against PyTorch's autograd, against finite differences, and against mathematics."""
+"""The gradients against PyTorch's autograd, finite differences, and mathematics."""
 
 import warnings
 

@@ -325,7 +325,7 @@ def test_a_second_ctrl_c_stops_at_once_and_leaves_the_last_checkpoint(story, tmp
 
 
 def test_a_killed_run_resumes_from_its_last_checkpoint(story, trained, tmp_path):
-    """Nothing is asked of the process that dies: as in a power cut, with a log line half written."""
+    """As in a power cut: nothing is asked of the process, and a line of the log is half written."""
     folder = tmp_path / "m"
     process = start_process(story, "--out", folder, *options(n_steps=1000, save_every=7))
     wait_for_step(process, folder, 12)
