@@ -689,8 +689,8 @@ def main(argv=None):
             arguments.model or utils.BUNDLED, arguments.models_dir)
         if arguments.model is None:
             millions = utils.n_parameters(hparams) / 1e6
-            say(f"this is {utils.BUNDLED}, {millions:.1f} million parameters that have read nothing "
-                "but fairy tales; --model 124M downloads OpenAI's GPT-2")
+            say(f"this is {utils.BUNDLED}, {millions:.1f} million parameters that have read only "
+                "fairy tales; --model 124M downloads OpenAI's GPT-2")
         run(arguments, prompt, encoder, params, hparams["n_head"])
         return 0
     except KeyboardInterrupt:
