@@ -41,23 +41,13 @@ def gelu_backward(dy, x, tanh):
     y = x/2 (1 + t),   dy/dx = (1 + t)/2 + x/2 (1 - t²) du/dx = (1 + t)/2 · (1 + x (1 - t) du/dx)
     """
     c, a = math.sqrt(2.0 / math.pi), 0.044715
-    slope = x * x
-    slope *= 3.0 * a * c
-    slope += c                            # du/dx = c (1 + 3 a x²)
-    slope *= x
-    slope *= 1.0 - tanh
-    slope += 1.0
-    slope *= 0.5 + 0.5 * tanh
-    slope *= dy
-    return slope
+    slope = c * (1.0 + 3.0 * a * x * x)                           # du/dx
+    return dy * (0.5 * (1.0 + tanh) * (1.0 + x * (1.0 - tanh) * slope))
 
 
 def softmax_backward(dy, y):
     """[..., n] to the same. The Jacobian is diag(y) - y yᵀ: dx = y · (dy - Σ dy · y)."""
-    dx = dy * y
-    total = dx.sum(axis=-1, keepdims=True)
-    dx -= y * total
-    return dx
+    return y * (dy - (dy * y).sum(axis=-1, keepdims=True))
 
 
 def layer_norm_backward(dy, normed, variance, g, eps=1e-5):
@@ -85,8 +75,7 @@ def linear_backward(dy, x, w):
 
 def sum_rows(dy):
     """[..., n] to [n]: a parameter that every position shares gathers the gradients of all."""
-    rows = dy.reshape(-1, dy.shape[-1])
-    return np.ones(len(rows), dy.dtype) @ rows
+    return dy.reshape(-1, dy.shape[-1]).sum(axis=0)
 
 
 def attention_backward(dy, x, q, k, v, weights, heads, masks, c_attn, c_proj):
@@ -122,7 +111,7 @@ def block_backward(dy, kept, masks, mlp, attn, ln_1, ln_2):
     """[..., n_seq, n_embd] to the same, and the gradients of all parameters of a block.
 
     Each sum x + f(layer_norm(x)) hands its dy on twice: past the sublayer, unchanged, and through
-    it. So every block adds to the gradient that reaches the one before it, and none can block it.
+    it. So the gradient reaches the first block even where the sublayers pass little of it on.
     """
     d_ffn, d_mlp = ffn_backward(dropout_backward(dy, masks), kept["ln_2"]["y"], **kept["mlp"],
                                 **kept["gelu"], **mlp)
