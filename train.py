@@ -476,7 +476,7 @@ MINUTES = dict(
     seed=0, sample="Once upon a time", dtype="float32", eval_every=250, save_every=250,
     log_every=10)
 TALES = dict(
-    MINUTES, n_vocab=2048, n_ctx=256, n_embd=256, n_head=4, batch_size=8, n_steps=10000, lr=1.5e-3,
+    MINUTES, n_vocab=2048, n_ctx=256, n_embd=256, n_head=4, batch_size=8, n_steps=8000, lr=1.5e-3,
     warmup=300, beta_2=0.99, dtype="float16", eval_every=500, log_every=20)
 TUNE = {name: value for name, value in MINUTES.items() if name not in SIZES} | dict(
     batch_size=8, n_steps=200, lr=3e-4, warmup=20, dropout=0.1, eval_every=50, save_every=100)
@@ -666,7 +666,7 @@ def training_memory(settings, hparams):
     weights = n_parameters(hparams) * (3 + 2 * threads)
     layer = 22 * n_embd + hparams["n_head"] * n_seq
     position = hparams["n_layer"] * layer + 4 * hparams["n_vocab"] + 2 * layer
-    return 4 * (weights + threads * settings["micro_batch"] * n_seq * position) + 150 * 10**6
+    return 4 * (weights + threads * settings["micro_batch"] * n_seq * position) + 190 * 10**6
 
 
 USAGE = """\

@@ -583,7 +583,7 @@ def test_a_disk_that_is_full_at_the_end_is_an_error_and_loses_nothing(
 def test_too_little_memory_is_refused_and_scarce_memory_said(story, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(train, "memory", lambda: (10**8, 10**8))
     assert run(story, "--out", tmp_path / "m", *options()) == 1
-    assert "needs 151.0 MB of memory" in capsys.readouterr().err.splitlines()[-1]
+    assert "needs 191.0 MB of memory" in capsys.readouterr().err.splitlines()[-1]
     monkeypatch.setattr(train, "memory", lambda: (10**10, 10**8))
     assert run(story, "--out", tmp_path / "m", *options(n_steps=1)) == 0
     assert "only 100.0 MB" in capsys.readouterr().err
