@@ -19,10 +19,12 @@ import hashlib
 import json
 import math
 import os
+import shlex
 import signal
 import sys
 import threading
 import time
+import warnings
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -266,21 +268,24 @@ def train(settings, data, state):
     n_steps, n_tokens = settings["n_steps"], settings["batch_size"] * settings["n_seq"]
     reuse_memory()
     saved = save(settings, data, state)
-    log = open_log(settings, state["step"])
-    with (log, stoppable() as stop, ThreadPoolExecutor(settings["threads"]) as pool,
+    log = begin_log(settings, state["step"])
+    with (stoppable() as stop, ThreadPoolExecutor(settings["threads"]) as pool,
           progress_bar(settings, state["step"]) as bar):
         if state["step"] == 0:
             evaluate(settings, data, state, pool, log, bar)
         while state["step"] < n_steps and not stop.is_set():
             began = time.monotonic()
             loss, norm, lr = one_step(settings, data, state, pool)
-            if not math.isfinite(loss + norm):
-                raise TrainError(diverged(settings, state["step"], loss, norm, saved))
+            if not math.isfinite(loss):
+                raise TrainError(diverged(settings, state["step"] + 1, "loss", loss, saved))
+            if not math.isfinite(norm):
+                raise TrainError(diverged(settings, state["step"] + 1, "gradient", norm, saved))
             state["step"] += 1
             state["losses"].append(loss)
             state["seconds"] += time.monotonic() - began
-            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-            bar.update(n_tokens)
+            with contextlib.suppress(OSError):      # the terminal may be gone
+                bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+                bar.update(n_tokens)
             done = state["step"] == n_steps
             if done or state["step"] % settings["log_every"] == 0:
                 write_log(log, step=state["step"], tokens=state["step"] * n_tokens,
@@ -313,12 +318,12 @@ def one_step(settings, data, state, pool):
     return loss, norm, lr
 
 
-def diverged(settings, step, loss, norm, saved):
-    what = "loss" if not math.isfinite(loss) else "gradient's length"
+def diverged(settings, step, what, value, saved):
     out, lr = settings["out"], settings["lr"]
-    return (f"the {what} became {loss if what == 'loss' else norm} in step {step + 1}; the "
-            f"checkpoint of step {saved} in {out} is good: go on from it with --init-from {out}, "
-            f"another --out, and an --lr lower than {lr}")
+    if saved is None:
+        return f"the {what} of the first weights is {value}; they are damaged"
+    return (f"the {what} became {value} in step {step}; the checkpoint of step {saved} in {out} is "
+            f"good: go on from it with --init-from {out}, another --out, and an --lr below {lr}")
 
 
 def evaluate(settings, data, state, pool, log, bar):
@@ -330,10 +335,10 @@ def evaluate(settings, data, state, pool, log, bar):
     left = ""
     if state["step"] and state["step"] < settings["n_steps"]:
         left = f", {duration((settings['n_steps'] / state['step'] - 1) * state['seconds'])} left"
-    bar.write(f"step {state['step']} of {settings['n_steps']}, {duration(state['seconds'])}: "
-              f"{bits:.4f} bits per byte held out{left}", file=sys.stderr)
-    if settings["sample"] is not None:
-        bar.write(f"    {speak(settings, data, state)!r}", file=sys.stderr)
+    report(bar, f"step {state['step']} of {settings['n_steps']}, {duration(state['seconds'])}: "
+                f"{bits:.4f} bits per byte held out{left}")
+    if math.isfinite(nats):
+        report(bar, f"    {speak(settings, data, state)!r}")
 
 
 def speak(settings, data, state):
@@ -346,14 +351,25 @@ def speak(settings, data, state):
     return encoder.decode([*prompt, *new])
 
 
+def report(bar, text):
+    """A line above the progress bar."""
+    with contextlib.suppress(OSError):
+        bar.write(text, file=sys.stderr)
+
+
 def save(settings, data, state, saved=None, bar=None, must=True):
     """Write the training state and the model into the folder; return the step they are of.
 
     The state is one file, renamed when it is whole, and is written first: whatever happens, what
     lies there can be gone on from. Where it cannot be written and need not be (must), training goes
-    on and the next attempt may succeed. Raises TrainError.
+    on and the next attempt may succeed. Weights that give no finite loss are not saved over ones
+    that do. Raises TrainError.
     """
-    folder = Path(settings["out"])
+    folder, n_head = Path(settings["out"]), data["hparams"]["n_head"]
+    some = data["val"][:settings["n_seq"] + 1]
+    loss = negative_log_likelihood(state["params"], some, n_head, settings["n_seq"])
+    if not math.isfinite(loss):
+        raise TrainError(diverged(settings, state["step"], "held-out loss", loss, saved))
     part = folder / f"{STATE}.tmp"
     arrays = {"params": flatten_params(state["params"]), **state["moments"]}
     about = {"settings": settings, "hparams": data["hparams"], "step": state["step"],
@@ -377,8 +393,8 @@ def save(settings, data, state, saved=None, bar=None, must=True):
         if must:
             kept = "" if saved is None else f"; the last checkpoint is of step {saved}"
             raise TrainError(f"cannot save in {folder}: {reason}{kept}") from error
-        bar.write(f"step {state['step']}: cannot save in {folder}: {reason}; training goes on, the "
-                  f"last checkpoint is of step {saved}", file=sys.stderr)
+        report(bar, f"step {state['step']}: cannot save in {folder}: {reason}; training goes on, "
+                    f"the last checkpoint is of step {saved}")
         return saved
 
 
@@ -403,26 +419,28 @@ def load_state(folder):
                          "beside it with --init-from") from error
 
 
-def open_log(settings, step):
-    """Open the log for appending, without what it tells of steps after this one."""
+def begin_log(settings, step):
+    """The path of the log, in which nothing is left of steps after this one. Raises TrainError."""
     path = Path(settings["out"], LOG)
     lines = []
-    if step > 0 and path.exists():
-        for line in path.read_text("utf-8").splitlines():
-            with contextlib.suppress(ValueError):   # a last line that was cut off
-                if json.loads(line).get("step", 0) <= step:
-                    lines.append(line)
-    write_whole(path, "".join(f"{line}\n" for line in lines))
-    return open(path, "a", encoding="utf-8")
+    try:
+        if step > 0 and path.exists():
+            for line in path.read_text("utf-8").splitlines():
+                with contextlib.suppress(ValueError):   # a line that was cut off
+                    if json.loads(line)["step"] <= step:
+                        lines.append(line)
+        write_whole(path, "".join(f"{line}\n" for line in lines))
+    except OSError as error:
+        raise TrainError(f"cannot write {path}: {error.strerror}") from error
+    return path
 
 
-def write_log(log, **record):
-    """One line of JSON; a full disk costs the line, not the run."""
+def write_log(path, **record):
+    """Add a line of JSON; a full disk costs the line, not the run."""
     record = {name: value if isinstance(value, int) else float(f"{value:.6g}")
               for name, value in record.items()}
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError), open(path, "a", encoding="utf-8") as log:
         log.write(json.dumps(record) + "\n")
-        log.flush()
 
 
 def progress_bar(settings, step):
@@ -437,7 +455,8 @@ def progress_bar(settings, step):
 @contextlib.contextmanager
 def stoppable():
     """An event that Ctrl-C sets, so that the step under way is finished and everything saved; a
-    second Ctrl-C stops at once. The same for SIGTERM, which ends background jobs."""
+    second Ctrl-C stops at once. The same for the signals that end background jobs and that a closed
+    terminal sends (unless nohup has it ignored)."""
     stop = threading.Event()
 
     def handle(number, frame):
@@ -449,7 +468,11 @@ def stoppable():
     if threading.current_thread() is not threading.main_thread():
         yield stop                                 # only the main thread may handle signals
         return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [getattr(signal, name) for name in names]
+    if names[-1] == "SIGHUP" and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        del numbers[-1]
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield stop
     finally:
@@ -806,8 +829,10 @@ def main(argv=None):
     given = parse_arguments(argv)
     folder = given.get("resume") or given["out"]
     try:
-        settings, data, state = resumed_run(given) if "resume" in given else new_run(given)
-        done = train(settings, data, state)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)      # what matters is a TrainError
+            settings, data, state = resumed_run(given) if "resume" in given else new_run(given)
+            done = train(settings, data, state)
     except KeyboardInterrupt:
         return fail(f"stopped without saving; {folder} holds the last checkpoint, if there is one")
     except (TrainError, GPT2Error, EncoderError, ModelError) as error:
@@ -816,10 +841,11 @@ def main(argv=None):
         return fail("not enough memory; take a smaller model, --micro-batch or --threads")
     if not done:
         say(f"stopped after step {state['step']}, saved; go on with: python train.py --resume "
-            f"{folder}")
+            f"{shlex.quote(folder)}")
         return 130
-    say(f"done; hear it with: python gpt2_numpy.py --model ./{folder} "
-        f"{json.dumps(settings['sample'])}")
+    path = folder if os.path.dirname(folder) else os.path.join(".", folder)
+    say(f"done; hear it with: python gpt2_numpy.py --model {shlex.quote(path)} "
+        f"{shlex.quote(settings['sample'])}")
     return 0
 
 

@@ -355,14 +355,19 @@ def save_model(folder, encoder, hparams, params, dtype=np.float32):
 
     dtype: float32, or float16 for half the size. Each file is written whole or not at all, the
     weights last; what was there under the same names is replaced. Raises OSError, EncoderError or
-    CheckpointError.
+    CheckpointError, the last also where a weight is too large for float16.
     """
     folder = Path(folder)
+    tensors = flatten_params(params)
+    largest = np.finfo(dtype).max
+    for name, array in tensors.items():
+        if np.abs(array).max() > largest:
+            raise CheckpointError(f"{folder}: {name} does not fit into {np.dtype(dtype)}")
     folder.mkdir(parents=True, exist_ok=True)
     save_encoder(encoder, folder)
     write_whole(folder / "hparams.json", json.dumps(hparams) + "\n")
     write_whole(folder / "checkpoint", 'model_checkpoint_path: "model.ckpt"\n')
-    tensors = {name: array.astype(dtype) for name, array in flatten_params(params).items()}
+    tensors = {name: array.astype(dtype) for name, array in tensors.items()}
     write_checkpoint(folder / "model.ckpt", tensors)
 
 
