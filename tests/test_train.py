@@ -580,3 +580,13 @@ def test_too_little_memory_is_refused_and_scarce_memory_said(story, tmp_path, ca
     monkeypatch.setattr(train, "memory", lambda: (10**10, 10**8))
     assert run(story, "--out", tmp_path / "m", *options(n_steps=1)) == 0
     assert "only 100.0 MB" in capsys.readouterr().err
+
+
+def test_the_readmes_training_loop_runs_and_learns():
+    readme = (ROOT / "README.md").read_text("utf-8")
+    code = readme.partition("From Python, a training loop")[2].split("```")[1]
+    assert code.startswith("python\nfrom backward import")
+    hparams = {"n_vocab": 20, "n_ctx": 64, "n_embd": 16, "n_head": 2, "n_layer": 1}
+    names = {"hparams": hparams, "ids": np.tile(np.arange(20), 50)}
+    exec(code.removeprefix("python\n").replace("lr=1e-3", "lr=1e-2"), names)
+    assert names["loss"] < 1.0 < math.log(20)
