@@ -683,12 +683,14 @@ def announce(settings, data):
 
 
 def training_memory(settings, hparams):
-    """Bytes, about: of the weights, AdamW's two moments and each thread's two sets of gradients; of
-    what a forward pass keeps for the backward pass; of Python and the text."""
+    """Bytes, about: of the weights, AdamW's two moments and the gradients, of which each thread has
+    its own, and new ones beside those it adds them to; of what a forward pass keeps for the
+    backward pass; of Python and the text."""
     n_embd, n_seq, threads = hparams["n_embd"], settings["n_seq"], settings["threads"]
-    weights = n_parameters(hparams) * (3 + 2 * threads)
+    sets = 2 if settings["batch_size"] > threads * settings["micro_batch"] else 1
+    weights = n_parameters(hparams) * (3 + sets * threads)
     layer = 22 * n_embd + hparams["n_head"] * n_seq
-    position = hparams["n_layer"] * layer + 4 * hparams["n_vocab"] + 2 * layer
+    position = (hparams["n_layer"] + 2) * layer + 4 * hparams["n_vocab"]
     return 4 * (weights + threads * settings["micro_batch"] * n_seq * position) + 190 * 10**6
 
 
