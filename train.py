@@ -8,14 +8,15 @@ start, the batches, the learning rate, clipping, AdamW), then the loop that join
 makes a run of hours bearable: held-out text, a log, checkpoints, and the command line.
 
 No random number depends on when or how often a run was interrupted: each generator is made anew
-from the seed and from what it is for (the step, the epoch). So a checkpoint's seed and step stand
-for the state of all generators and for the place in the data, and a resumed run computes the same
-losses, to the last bit, as one that was never stopped.
+from the seed and from what it is for (an epoch's order, a step's dropout, a sample). So a
+checkpoint's seed and step stand for the state of all generators and for the place in the data, and
+a resumed run computes the same losses, to the last bit, as one that was never stopped.
 """
 
 import argparse
 import contextlib
 import hashlib
+import importlib.util
 import json
 import math
 import os
@@ -25,11 +26,13 @@ import sys
 import threading
 import time
 import warnings
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 if __name__ == "__main__":
+    for package in ("numpy", "regex", "requests", "tqdm"):
+        if importlib.util.find_spec(package) is None:
+            sys.exit(f"train.py: {package} is not installed; pip install -r requirements.txt")
     # The batch is shared out among threads, which divides the elementwise work, too; each of them
     # then does its matrix products alone. BLAS reads this when NumPy is imported.
     for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
@@ -38,7 +41,7 @@ if __name__ == "__main__":
 import numpy as np
 
 from backward import loss_and_gradients
-from encoder import END_OF_TEXT, EncoderError, get_encoder, train_bpe
+from encoder import END_OF_TEXT, Encoder, EncoderError, get_encoder, train_bpe
 from gpt2_numpy import (
     GPT2Error,
     OneLineParser,
@@ -51,6 +54,7 @@ from gpt2_numpy import (
 from tf_checkpoint import CheckpointError
 from utils import (
     ModelError,
+    check_fits,
     flatten_params,
     load_encoder_hparams_and_params,
     memory,
@@ -59,6 +63,7 @@ from utils import (
     one_line,
     readable,
     save_model,
+    try_lock,
     write_whole,
 )
 
@@ -217,7 +222,7 @@ def share_out(params, ids, targets, n_head, n_micro, dropout=0.0, seed=(), worke
         for start in starts[worker::n_workers]:
             rows = slice(start, start + n_micro)
             part, new = loss_and_gradients(params, ids[rows], targets[rows], n_head, dropout,
-                                           [*seed, start], n_tokens=ids.size)
+                                           [*seed, start, 1], n_tokens=ids.size)
             loss, gradients = loss + part, add_gradients(gradients, new)
         return loss, gradients
 
@@ -238,14 +243,17 @@ def add_gradients(total, new):
     return total
 
 
-def negative_log_likelihood(params, ids, n_head, n_seq, workers=map):
+def negative_log_likelihood(params, ids, n_head, n_seq, workers=map, stop=None):
     """How surprised the model is by ids [n_ids], in nats in total: -Σ log p(ids[t] | before) over
     all but the first. The text is cut into windows of n_seq tokens, and each token is predicted
-    from those before it in its window."""
+    from those before it in its window. When stop, a threading.Event, is set, the rest is left out
+    and the result is NaN."""
     ids = np.asarray(ids)
     starts = range(0, len(ids) - 1, n_seq)
 
     def work(start):
+        if stop is not None and stop.is_set():
+            return math.nan
         inputs = ids[start:min(start + n_seq, len(ids) - 1)]
         targets = ids[start + 1:start + n_seq + 1]
         logs = log_softmax(gpt2(inputs, **params, n_head=n_head))
@@ -266,23 +274,22 @@ def train(settings, data, state):
     state     {"params", "moments", "step", "losses", "seconds"}: all that changes, in place
     """
     n_steps, n_tokens = settings["n_steps"], settings["batch_size"] * settings["n_seq"]
+    began = time.monotonic() - state["seconds"]
     reuse_memory()
     saved = save(settings, data, state)
     log = begin_log(settings, state["step"])
     with (stoppable() as stop, ThreadPoolExecutor(settings["threads"]) as pool,
           progress_bar(settings, state["step"]) as bar):
         if state["step"] == 0:
-            evaluate(settings, data, state, pool, log, bar)
-        while state["step"] < n_steps and not stop.is_set():
-            began = time.monotonic()
+            evaluate(settings, data, state, pool, log, bar, stop)
+        while state["step"] < n_steps:
             loss, norm, lr = one_step(settings, data, state, pool)
-            if not math.isfinite(loss):
-                raise TrainError(diverged(settings, state["step"] + 1, "loss", loss, saved))
-            if not math.isfinite(norm):
-                raise TrainError(diverged(settings, state["step"] + 1, "gradient", norm, saved))
+            for what, value in (("loss", loss), ("gradient", norm)):
+                if not math.isfinite(value):
+                    raise TrainError(diverged(settings, state["step"] + 1, what, value, saved))
             state["step"] += 1
             state["losses"].append(loss)
-            state["seconds"] += time.monotonic() - began
+            state["seconds"] = time.monotonic() - began
             with contextlib.suppress(OSError):      # the terminal may be gone
                 bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
                 bar.update(n_tokens)
@@ -292,9 +299,12 @@ def train(settings, data, state):
                           loss=mean(state["losses"]), norm=norm, lr=lr, seconds=state["seconds"])
                 state["losses"].clear()
             if done or state["step"] % settings["eval_every"] == 0:
-                evaluate(settings, data, state, pool, log, bar)
-            if done or stop.is_set() or state["step"] % settings["save_every"] == 0:
-                saved = save(settings, data, state, saved, bar, done or stop.is_set())
+                evaluate(settings, data, state, pool, log, bar, stop)
+            last = done or stop.is_set()      # asked once: a signal may come at any moment
+            if last or state["step"] % settings["save_every"] == 0:
+                saved = save(settings, data, state, saved, bar, must=last)
+            if last:
+                break
     return state["step"] == n_steps
 
 
@@ -326,10 +336,12 @@ def diverged(settings, step, what, value, saved):
             f"good: go on from it with --init-from {out}, another --out, and an --lr below {lr}")
 
 
-def evaluate(settings, data, state, pool, log, bar):
-    """Measure the loss on held-out text and let the model speak."""
+def evaluate(settings, data, state, pool, log, bar, stop):
+    """Measure the loss on held-out text and let the model speak, unless there is no time left."""
     n_seq, n_head = settings["n_seq"], data["hparams"]["n_head"]
-    nats = negative_log_likelihood(state["params"], data["val"], n_head, n_seq, pool.map)
+    nats = negative_log_likelihood(state["params"], data["val"], n_head, n_seq, pool.map, stop)
+    if not math.isfinite(nats):
+        return
     bits = nats / math.log(2) / data["val_bytes"]
     write_log(log, step=state["step"], val_loss=nats / (len(data["val"]) - 1), bits_per_byte=bits)
     left = ""
@@ -337,17 +349,16 @@ def evaluate(settings, data, state, pool, log, bar):
         left = f", {duration((settings['n_steps'] / state['step'] - 1) * state['seconds'])} left"
     report(bar, f"step {state['step']} of {settings['n_steps']}, {duration(state['seconds'])}: "
                 f"{bits:.4f} bits per byte held out{left}")
-    if math.isfinite(nats):
-        report(bar, f"    {speak(settings, data, state)!r}")
+    report(bar, f"    {speak(settings, data, state)!r}")
 
 
 def speak(settings, data, state):
     """A sample: the prompt and what follows it."""
     encoder, n_ctx = data["encoder"], data["hparams"]["n_ctx"]
-    prompt = encoder.encode(settings["sample"]) or [encoder.eot or 0]
-    new = generate(prompt[:n_ctx], state["params"], data["hparams"]["n_head"],
+    prompt = (encoder.encode(settings["sample"]) or [encoder.eot or 0])[-n_ctx:]
+    new = generate(prompt, state["params"], data["hparams"]["n_head"],
                    min(SAMPLE_TOKENS, max(1, n_ctx - len(prompt))), temperature=0.8, top_k=40,
-                   rng=[settings["seed"], state["step"]])
+                   rng=[settings["seed"], state["step"], 2])
     return encoder.decode([*prompt, *new])
 
 
@@ -373,8 +384,10 @@ def save(settings, data, state, saved=None, bar=None, must=True):
     part = folder / f"{STATE}.tmp"
     arrays = {"params": flatten_params(state["params"]), **state["moments"]}
     about = {"settings": settings, "hparams": data["hparams"], "step": state["step"],
-             "losses": state["losses"], "seconds": state["seconds"]}
+             "losses": state["losses"], "seconds": state["seconds"],
+             "encoder": data["encoder"].encoder, "bpe_merges": data["encoder"].bpe_merges}
     try:
+        check_fits(state["params"], settings["dtype"])
         folder.mkdir(parents=True, exist_ok=True)
         try:
             with open(part, "wb") as file:
@@ -399,24 +412,39 @@ def save(settings, data, state, saved=None, bar=None, must=True):
 
 
 def load_state(folder):
-    """What `save` wrote: (settings, hparams, state). Raises TrainError."""
+    """What `save` wrote: (settings, encoder, state). Raises TrainError."""
     path = Path(folder, STATE)
     try:
         with np.load(path, allow_pickle=False) as file:
             about = json.loads(str(file["about"]))
             tensors = {kind: {name.partition("/")[2]: file[name] for name in file.files
                               if name.startswith(f"{kind}/")} for kind in ("params", "m", "v")}
-        moments = {"m": tensors["m"], "v": tensors["v"]}
-        params = nest_params(tensors["params"], about["hparams"])
-        state = {"params": params, "moments": moments,
+        encoder = Encoder(about["encoder"], [tuple(pair) for pair in about["bpe_merges"]])
+        state = {"params": nest_params(tensors["params"], about["hparams"]),
+                 "moments": {"m": tensors["m"], "v": tensors["v"]},
                  **{name: about[name] for name in ("step", "losses", "seconds")}}
-        return about["settings"], about["hparams"], state
+        return about["settings"], encoder, state
     except FileNotFoundError:
         raise TrainError(f"{path} is not there; --resume needs the folder that a training run "
                          "wrote with --out") from None
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:      # damaged bytes make NumPy and zipfile raise a dozen kinds
         raise TrainError(f"{path} cannot be read: {one_line(error)}; start again from the model "
                          "beside it with --init-from") from error
+
+
+@contextlib.contextmanager
+def only_run(folder):
+    """TrainError where another process is training in this folder."""
+    path = Path(folder, "training.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as file:
+        if not try_lock(file):
+            raise TrainError(f"another run is writing to {folder}; wait for it or stop it")
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):      # Windows removes no open file
+                path.unlink()
 
 
 def begin_log(settings, step):
@@ -425,8 +453,8 @@ def begin_log(settings, step):
     lines = []
     try:
         if step > 0 and path.exists():
-            for line in path.read_text("utf-8").splitlines():
-                with contextlib.suppress(ValueError):   # a line that was cut off
+            for line in path.read_text("utf-8", errors="replace").splitlines():
+                with contextlib.suppress(ValueError, KeyError, TypeError):   # a damaged line
                     if json.loads(line)["step"] <= step:
                         lines.append(line)
         write_whole(path, "".join(f"{line}\n" for line in lines))
@@ -439,8 +467,11 @@ def write_log(path, **record):
     """Add a line of JSON; a full disk costs the line, not the run."""
     record = {name: value if isinstance(value, int) else float(f"{value:.6g}")
               for name, value in record.items()}
-    with contextlib.suppress(OSError), open(path, "a", encoding="utf-8") as log:
-        log.write(json.dumps(record) + "\n")
+    with contextlib.suppress(OSError), open(path, "ab+") as log:
+        log.seek(max(0, log.tell() - 1))
+        if log.read(1) not in (b"", b"\n"):      # a line that the disk had no room for
+            log.write(b"\n")
+        log.write(json.dumps(record).encode() + b"\n")
 
 
 def progress_bar(settings, step):
@@ -463,7 +494,7 @@ def stoppable():
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        say("\nfinishing this step, then saving; once more stops at once, without saving")
+        say("\nfinishing this step, then saving; once more stops without saving")
 
     if threading.current_thread() is not threading.main_thread():
         yield stop                                 # only the main thread may handle signals
@@ -509,34 +540,31 @@ PRESETS = {"minutes": MINUTES, "tales": TALES, "tune": TUNE}
 def new_run(given):
     """(settings, data, state) of a run that begins with these options, a dict of those given.
 
-    Everything that can be wrong is found here, before any long work: TrainError, EncoderError or
-    ModelError.
+    What can be wrong is found here, before any long work: TrainError, EncoderError, ModelError.
     """
-    check_empty(given["out"])
     source = given.get("init_from")
     settings = {**PRESETS[given.get("preset", "tune" if source else "minutes")], **given}
     settings.update(corpus=absolute(given["corpus"]), val=absolute(given.get("val")))
-    if source is None:
-        encoder = get_encoder(given["vocab_from"]) if "vocab_from" in given else None
-        if encoder is not None:
-            settings["n_vocab"] = same_size(given, "n_vocab", encoder.n_vocab, given["vocab_from"])
-        params = None
-    else:
+    encoder = get_encoder(given["vocab_from"]) if "vocab_from" in given else None
+    if source is not None:
+        vocabulary = encoder
         encoder, hparams, params = load_encoder_hparams_and_params(source)
         for name in SIZES:
             settings[name] = same_size(given, name, hparams[name], source)
-        vocabulary = given.get("vocab_from")
-        if vocabulary and get_encoder(vocabulary).encoder != encoder.encoder:
-            raise TrainError(f"the vocabulary in {vocabulary} does not fit the model {source}, "
-                             "which has its own; leave out --vocab-from")
+        if vocabulary is not None and vocabulary.encoder != encoder.encoder:
+            raise TrainError(f"the vocabulary in {given['vocab_from']} does not fit the model "
+                             f"{source}, which has its own; leave out --vocab-from")
+    elif encoder is not None:
+        settings["n_vocab"] = same_size(given, "n_vocab", encoder.n_vocab, given["vocab_from"])
     complete(settings)
     texts = read_texts(settings)
+    check_folder(given["out"])
     if encoder is None:
         say(f"learning a vocabulary of {settings['n_vocab']:,} tokens")
         encoder = train_bpe(texts[0], settings["n_vocab"])
     data = encode_texts(settings, encoder, texts)
     announce(settings, data)      # before a model is made that may not fit into memory
-    if params is None:
+    if source is None:
         params = init_params(data["hparams"], settings["seed"])
     params = writable(params, data["hparams"])
     state = dict(params=params, moments=new_moments(params), step=0, losses=[], seconds=0.0)
@@ -546,30 +574,47 @@ def new_run(given):
 def resumed_run(given):
     """(settings, data, state) of a run that goes on where its last checkpoint was written."""
     folder = given["resume"]
-    settings, _, state = load_state(folder)
-    settings["out"] = folder
+    settings, encoder, state = load_state(folder)
+    settings.update(out=folder, dtype=given.get("dtype", settings["dtype"]))
     for name in ("corpus", "val"):
         if name in given:
             settings[name] = absolute(given[name])
     if state["step"] >= settings["n_steps"]:
         raise TrainError(f"the run in {folder} is complete, at step {state['step']}; to train its "
                          f"model further, give --init-from {folder} and another --out")
-    hashes = settings["sha256"]
+    if not Path(settings["corpus"]).exists():
+        raise TrainError(f"the text is no longer in {settings['corpus']}; say where it is: "
+                         f"python train.py TEXT --resume {folder}")
+    before = settings["sha256"]
     texts = read_texts(settings)
-    if settings["sha256"] != hashes:
-        raise TrainError(f"the text in {settings['corpus']} is not the one that the run in "
-                         f"{folder} began with; give the path of that one")
-    data = encode_texts(settings, get_encoder(folder), texts)
+    for path, old, new in zip((settings["corpus"], settings["val"]), before, settings["sha256"],
+                              strict=True):
+        if old != new:
+            raise TrainError(f"the text in {path or settings['corpus']} is not the one that the "
+                             f"run in {folder} began with; give the path of that one")
+    data = encode_texts(settings, encoder, texts)
     announce(settings, data)
     say(f"going on after step {state['step']}")
     return settings, data, state
 
 
-def check_empty(folder):
-    for name in (STATE, "hparams.json"):
-        if Path(folder, name).exists():
+def check_folder(folder):
+    """TrainError where there is a model already, or where nothing can be written."""
+    folder, probe = Path(folder), Path(folder, "training.tmp")
+    try:
+        if (folder / STATE).exists():
             raise TrainError(f"{folder} already holds a model; give another --out, or go on with "
                              f"--resume {folder}")
+        if (folder / "hparams.json").exists():
+            raise TrainError(f"{folder} already holds a model; give another --out")
+        is_new = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+        if is_new:
+            folder.rmdir()
+    except OSError as error:
+        raise TrainError(f"cannot write to {folder}: {error.strerror}") from error
 
 
 def absolute(path):
@@ -593,6 +638,9 @@ def complete(settings):
     if settings["n_seq"] > settings["n_ctx"]:
         raise TrainError(f"--n-seq {settings['n_seq']} is more than the model's context, "
                          f"{settings['n_ctx']}")
+    if settings["n_seq"] < settings["n_ctx"] and "init_from" not in settings:
+        raise TrainError(f"--n-seq {settings['n_seq']} would leave the positions after it "
+                         f"untrained; give --n-ctx {settings['n_seq']} instead")
     if settings["n_embd"] % settings["n_head"]:
         raise TrainError(f"--n-embd {settings['n_embd']} cannot be divided among --n-head "
                          f"{settings['n_head']}")
@@ -614,14 +662,17 @@ def writable(params, hparams):
 def read_texts(settings):
     """(text to train on, held-out text); notes in the settings what they are, for --resume.
 
-    Without --val the last twentieth of the text is held out, from the next line on.
+    Without --val the end of the text is held out: a twentieth, but at most 100,000 characters, from
+    where a line or at least a word begins.
     """
     text = read_text(settings["corpus"])
     if settings["val"] is not None:
         texts = text, read_text(settings["val"])
     else:
-        cut = text.find("\n", len(text) - len(text) // 20)
-        cut = len(text) - len(text) // 20 if cut < 0 else cut
+        n_held_out = min(len(text) // 20, 100_000)
+        place = len(text) - n_held_out
+        near = text[place:place + n_held_out // 5]
+        cut = place + max(0, near.find("\n") if "\n" in near else near.find(" "))
         texts = text[:cut], text[cut:]
     settings["sha256"] = [hashlib.sha256(part.encode("utf-8")).hexdigest() for part in texts]
     return texts
@@ -727,7 +778,8 @@ def argument_parser():
         help="go on with the run that was writing to this folder; its settings are kept, only the "
              "place of the text may be given anew")
     add("--val", metavar="TEXT",
-        help="held-out text for the evaluations (default: the last twentieth of the text)")
+        help="held-out text for the evaluations (default: the last twentieth of the text, but at "
+             "most 100,000 characters)")
     add("--preset", choices=PRESETS,
         help="a set of defaults: minutes (the default; a small model, about ten minutes on two "
              "cores), tales (the bundled model, hours), tune (with --init-from: a few minutes)")
@@ -741,10 +793,11 @@ def argument_parser():
         help="take encoder.json and vocab.bpe from this folder instead of learning a vocabulary")
 
     def number(name, convert, text, unit=None):
-        values = ", ".join(f"{name_} {preset[key]}" for name_, preset in PRESETS.items()
-                           if (key := name.replace("-", "_")) in preset)
-        shared = {str(preset.get(name.replace("-", "_"))) for preset in PRESETS.values()}
-        default = shared.pop() if len(shared) == 1 else values
+        key = name.replace("-", "_")
+        values = {preset: PRESETS[preset][key] for preset in PRESETS if key in PRESETS[preset]}
+        default = ", ".join(f"{preset} {value}" for preset, value in values.items())
+        if len(set(values.values())) == 1:
+            default = values["minutes"]
         add(f"--{name}", type=convert, metavar=unit or "N", help=f"{text} (default: {default})")
 
     number("n-vocab", whole, "tokens in the vocabulary that is learned by byte-pair encoding")
@@ -777,7 +830,8 @@ def argument_parser():
         help="threads that share each batch out (default: the processor's cores)")
     add("--micro-batch", type=whole, metavar="N",
         help="sequences that a thread processes at once; gradients accumulate over the batch, so "
-             "this changes memory and speed only (default: 256 tokens' worth, at least 1)")
+             "this changes memory and speed, and nothing else but the numbers that dropout draws "
+             "(default: 256 tokens' worth, at least 1)")
     return parser
 
 
@@ -812,15 +866,26 @@ def parse_arguments(argv):
     parser = argument_parser()
     given = vars(parser.parse_args(argv))
     if "resume" in given:
-        if others := sorted(set(given) - {"resume", "corpus", "val"}):
+        if others := sorted(set(given) - {"resume", "corpus", "val", "dtype"}):
             parser.error(f"--resume keeps the settings of its run; leave out --"
                          f"{others[0].replace('_', '-')}")
     elif "corpus" not in given:
         parser.error("which text? give the path of a text file")
     elif "out" not in given:
         parser.error("where to? give the model's folder with --out, such as --out models/mine")
+    for name in ("out", "resume"):
+        if given.get(name) == "":
+            parser.error(f"--{name} is empty; give the path of a folder")
     if given.get("dtype", "float32") not in ("float32", "float16"):
         parser.error("--dtype is float32 or float16")
+    if given.get("n_vocab", 257) < 257:
+        parser.error(f"--n-vocab is at least 257: 256 bytes and {END_OF_TEXT}")
+    if given.get("preset") == "tune" and "init_from" not in given:
+        parser.error("--preset tune needs a model to begin with; give one with --init-from")
+    try:
+        given.get("sample", "").encode("utf-8")
+    except UnicodeEncodeError:
+        parser.error("--sample is not UTF-8")
     return given
 
 
@@ -829,16 +894,20 @@ def main(argv=None):
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")
     given = parse_arguments(argv)
-    folder = given.get("resume") or given["out"]
+    folder = given["resume"] if "resume" in given else given["out"]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)      # what matters is a TrainError
             settings, data, state = resumed_run(given) if "resume" in given else new_run(given)
-            done = train(settings, data, state)
+            with only_run(folder):
+                done = train(settings, data, state)
     except KeyboardInterrupt:
-        return fail(f"stopped without saving; {folder} holds the last checkpoint, if there is one")
+        say(f"stopped without saving; {folder} holds the last checkpoint, if there is one")
+        return 130
     except (TrainError, GPT2Error, EncoderError, ModelError) as error:
         return fail(error)
+    except OSError as error:
+        return fail(f"{error.filename or folder}: {error.strerror}")
     except MemoryError:
         return fail("not enough memory; take a smaller model, --micro-batch or --threads")
     if not done:

@@ -357,25 +357,32 @@ def save_model(folder, encoder, hparams, params, dtype=np.float32):
     weights last; what was there under the same names is replaced. Raises OSError, EncoderError or
     CheckpointError, the last also where a weight is too large for float16.
     """
+    check_fits(params, dtype)
     folder = Path(folder)
-    tensors = flatten_params(params)
-    largest = np.finfo(dtype).max
-    for name, array in tensors.items():
-        if np.abs(array).max() > largest:
-            raise CheckpointError(f"{folder}: {name} does not fit into {np.dtype(dtype)}")
     folder.mkdir(parents=True, exist_ok=True)
     save_encoder(encoder, folder)
     write_whole(folder / "hparams.json", json.dumps(hparams) + "\n")
     write_whole(folder / "checkpoint", 'model_checkpoint_path: "model.ckpt"\n')
-    tensors = {name: array.astype(dtype) for name, array in tensors.items()}
+    tensors = {name: array.astype(dtype) for name, array in flatten_params(params).items()}
     write_checkpoint(folder / "model.ckpt", tensors)
+
+
+def check_fits(params, dtype):
+    """Raise CheckpointError where a weight is too large for float16."""
+    largest = np.finfo(dtype).max
+    for name, array in flatten_params(params).items():
+        if np.abs(array).max() > largest:
+            raise CheckpointError(f"{name} has a weight too large for {np.dtype(dtype)}")
 
 
 def write_whole(path, text):
     """Write a small file under a temporary name, then give it its own."""
     part = part_of(path)
     try:
-        part.write_text(text, "utf-8")
+        with open(part, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())  # lest a power cut leave an empty file with the name
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

@@ -3,7 +3,7 @@
     pip install -r requirements.txt torch transformers
     python benchmarks/training.py
 
-Whole steps are timed: loss, gradients, clipping, AdamW, on the same shapes and the same batch, in
+Whole steps are timed: loss, gradients, clipping, AdamW, for the same shapes and sizes of batch, in
 float32 without dropout. PyTorch runs eagerly with as many threads as there are cores, and takes the
 batch at once or in parts, gradients accumulated, and the faster way counts; ours shares it out
 among as many threads. Each side runs in a process of its own that stays loaded; they take

@@ -9,7 +9,6 @@ can be compared: nats per token, over the bytes that a token of the held-out tex
 
 import argparse
 import json
-import math
 from pathlib import Path
 
 import matplotlib
@@ -22,6 +21,8 @@ def draw(folder, path):
     lines = [json.loads(line) for line in Path(folder, "log.jsonl").read_text().splitlines()]
     steps = [line for line in lines if "loss" in line]
     held_out = [line for line in lines if "bits_per_byte" in line]
+    if not steps or not held_out:
+        raise SystemExit(f"{folder}/log.jsonl has no steps yet")
     last = held_out[-1]
     bits = last["bits_per_byte"] / last["val_loss"]      # per byte, of a nat per token
     n_tokens = steps[-1]["tokens"] / steps[-1]["step"] / 1e6
@@ -32,7 +33,8 @@ def draw(folder, path):
     axes.plot([line["step"] * n_tokens for line in held_out],
               [line["bits_per_byte"] for line in held_out], "o-", color="#aa3300", markersize=3,
               label=f"held-out text, at the end {last['bits_per_byte']:.3f}")
-    axes.set_ylim(math.floor(10 * min(line["bits_per_byte"] for line in held_out)) / 10 - 0.1, 2.5)
+    low = min(line["bits_per_byte"] for line in held_out)
+    axes.set_ylim(0.9 * low, max(1.8 * low, 1.1 * last["bits_per_byte"]))      # not the first steps
     axes.set_xlabel("million tokens")
     axes.set_ylabel("loss (bits per byte)")
     axes.grid(alpha=0.3)
