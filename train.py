@@ -73,7 +73,7 @@ class TrainError(ValueError):
 
 
 def init_params(hparams, rng):
-    """Parameters as GPT-2's training began with them (Radford et al. 2019, section 2.3).
+    """Parameters as GPT-2's training began with them (Radford et al. 2018, 2019 section 2.3).
 
     Weights and embeddings are normal with standard deviation 0.02. The two projections that add to
     the residual stream have 0.02 / sqrt(2 * n_layer), so that the sum of all 2 * n_layer additions
