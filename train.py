@@ -575,10 +575,15 @@ def resumed_run(given):
     """(settings, data, state) of a run that goes on where its last checkpoint was written."""
     folder = given["resume"]
     settings, encoder, state = load_state(folder)
-    settings.update(out=folder, dtype=given.get("dtype", settings["dtype"]))
-    for name in ("corpus", "val"):
-        if name in given:
-            settings[name] = absolute(given[name])
+    for name, value in given.items():
+        if name in ("corpus", "val"):
+            settings[name] = absolute(value)
+        elif name in ("out", "dtype"):
+            settings[name] = value
+        elif name != "resume" and settings.get(name) != value:
+            raise TrainError(f"--{name.replace('_', '-')} {value} is not what the run in {folder} "
+                             f"began with, {settings.get(name)}; leave it out")
+    settings["out"] = folder
     if state["step"] >= settings["n_steps"]:
         raise TrainError(f"the run in {folder} is complete, at step {state['step']}; to train its "
                          f"model further, give --init-from {folder} and another --out")
@@ -774,9 +779,9 @@ def argument_parser():
     add("corpus", nargs="?", metavar="TEXT",
         help="a text file in UTF-8; <|endoftext|> in it separates documents")
     add("--out", metavar="FOLDER", help="where the model is written; it must not hold one yet")
-    add("--resume", metavar="FOLDER",
-        help="go on with the run that was writing to this folder; its settings are kept, only the "
-             "place of the text may be given anew")
+    add("--resume", metavar="FOLDER", nargs="?", const="",
+        help="go on with the run that was writing to this folder, or to that of --out; its "
+             "settings are kept, only the place of the text and --dtype may be given anew")
     add("--val", metavar="TEXT",
         help="held-out text for the evaluations (default: the last twentieth of the text, but at "
              "most 100,000 characters)")
@@ -866,9 +871,9 @@ def parse_arguments(argv):
     parser = argument_parser()
     given = vars(parser.parse_args(argv))
     if "resume" in given:
-        if others := sorted(set(given) - {"resume", "corpus", "val", "dtype"}):
-            parser.error(f"--resume keeps the settings of its run; leave out --"
-                         f"{others[0].replace('_', '-')}")
+        given["resume"] = given["resume"] or given.get("out", "")
+        if given.get("out", given["resume"]) != given["resume"]:
+            parser.error("--resume and --out name two folders; give one of them")
     elif "corpus" not in given:
         parser.error("which text? give the path of a text file")
     elif "out" not in given:

@@ -527,7 +527,6 @@ def test_what_does_not_fit_together_is_refused(
     ["--n-steps", "0"], ["--n-steps", "many"], ["--lr", "-1"], ["--lr", "nan"], ["--dropout", "1"],
     ["--beta-2", "1.5"], ["--dtype", "int8"], ["--preset", "huge"], ["--seed", "-1"],
     ["--preset", "tune"], ["--n-vocab", "256"], ["--sample", "caf\udce9"], ["--out", ""],
-    ["--resume", ""],
 ])
 def test_an_option_out_of_its_range_is_one_line(story, tmp_path, capsys, more):
     with pytest.raises(SystemExit) as stop:
@@ -536,7 +535,9 @@ def test_an_option_out_of_its_range_is_one_line(story, tmp_path, capsys, more):
     assert stop.value.code == 2 and error.count("\n") == 1 and more[0].lstrip("-") in error
 
 
-@pytest.mark.parametrize("arguments", [[], ["TEXT"], ["--resume", "x", "--lr", "1"]])
+@pytest.mark.parametrize("arguments", [
+    [], ["TEXT"], ["--resume"], ["TEXT", "--resume"], ["--resume", "x", "--out", "y"],
+])
 def test_what_is_missing_or_too_much_is_said(capsys, arguments):
     with pytest.raises(SystemExit):
         run(*arguments)
@@ -574,7 +575,8 @@ def test_resume_refuses_what_is_not_its_run(story, trained, tmp_path, capsys):
     (folder / "training.npz").write_bytes(whole)
     moved = tmp_path / "moved.txt"
     moved.write_bytes(story.read_bytes())
-    assert run(moved, "--resume", folder) == 0
+    assert "--lr 0.5 is not what" in refused(capsys, "--resume", folder, "--lr", 0.5)
+    assert run(moved, "--out", folder, *options(n_steps=3), "--resume") == 0
 
 
 def test_a_full_disk_costs_a_checkpoint_but_not_the_run(story, tmp_path, capsys, monkeypatch):
