@@ -363,7 +363,8 @@ def save_model(folder, encoder, hparams, params, dtype=np.float32):
     save_encoder(encoder, folder)
     write_whole(folder / "hparams.json", json.dumps(hparams) + "\n")
     write_whole(folder / "checkpoint", 'model_checkpoint_path: "model.ckpt"\n')
-    tensors = {name: array.astype(dtype) for name, array in flatten_params(params).items()}
+    flat = flatten_params(params).items()
+    tensors = {name: array.astype(dtype, copy=False) for name, array in flat}
     write_checkpoint(folder / "model.ckpt", tensors)
 
 
