@@ -48,7 +48,7 @@ def test_its_loss_on_sentences_is_what_the_card_says(tales):
 
 def test_its_greedy_text_is_what_the_card_says(tales):
     encoder, hparams, params = tales
-    quoted = r'--greedy -n 40 "(.+)"\n```\n\n> (.+?)\n\n'
+    quoted = r'--greedy -n 40 "([^"]+)"\n```\n\n> (.+?)\n\n'
     prompt, text = re.search(quoted, CARD, re.DOTALL).groups()
     new = generate(encoder.encode(prompt), params, hparams["n_head"], 40)
     spoken = prompt + encoder.decode(new)
