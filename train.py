@@ -525,7 +525,7 @@ def duration(seconds):
 
 SIZES = ("n_vocab", "n_ctx", "n_embd", "n_head", "n_layer")
 MINUTES = dict(
-    n_vocab=1024, n_ctx=128, n_embd=160, n_head=5, n_layer=4, batch_size=16, n_steps=3000, lr=3e-3,
+    n_vocab=1024, n_ctx=128, n_embd=160, n_head=5, n_layer=4, batch_size=16, n_steps=2000, lr=3e-3,
     warmup=100, final_lr=0.0, weight_decay=0.1, beta_1=0.9, beta_2=0.95, clip=1.0, dropout=0.0,
     seed=0, sample="Once upon a time", dtype="float32", eval_every=250, save_every=250,
     log_every=10)
@@ -556,6 +556,8 @@ def new_run(given):
                              f"{source}, which has its own; leave out --vocab-from")
     elif encoder is not None:
         settings["n_vocab"] = same_size(given, "n_vocab", encoder.n_vocab, given["vocab_from"])
+    if "warmup" not in given:      # a run cut short with --n-steps must still reach its peak
+        settings["warmup"] = min(settings["warmup"], settings["n_steps"] // 10)
     complete(settings)
     texts = read_texts(settings)
     check_folder(given["out"])
@@ -636,7 +638,7 @@ def same_size(given, name, size, source):
 
 def complete(settings):
     """Fill in what depends on other options, and check what must fit together."""
-    settings.setdefault("threads", n_cores())
+    settings["threads"] = min(settings.get("threads", n_cores()), settings["batch_size"])
     settings.setdefault("n_seq", settings["n_ctx"])
     share = math.ceil(settings["batch_size"] / settings["threads"])
     settings.setdefault("micro_batch", max(1, min(256 // settings["n_seq"], share)))
@@ -733,7 +735,8 @@ def announce(settings, data):
     total, available = memory()
     if total is not None and total < needed:
         raise TrainError(f"training needs {readable(needed)} of memory, and this computer has "
-                         f"{readable(total)}; take a smaller model, --n-seq or --threads")
+                         f"{readable(total)}; take a smaller model, --batch-size, --n-seq or "
+                         "--threads")
     if available is not None and available < needed:
         say(f"only {readable(available)} of memory are available: it may be very slow")
 
@@ -747,7 +750,9 @@ def training_memory(settings, hparams):
     weights = n_parameters(hparams) * (3 + sets * threads)
     layer = 22 * n_embd + hparams["n_head"] * n_seq
     position = (hparams["n_layer"] + 2) * layer + 4 * hparams["n_vocab"]
-    return 4 * (weights + threads * settings["micro_batch"] * n_seq * position) + 190 * 10**6
+    activations = threads * settings["micro_batch"] * n_seq * position
+    ids = 2 * settings["batch_size"] * n_seq      # of eight bytes
+    return 4 * (weights + activations + 2 * ids) + 190 * 10**6
 
 
 USAGE = """\
@@ -907,7 +912,9 @@ def main(argv=None):
             with only_run(folder):
                 done = train(settings, data, state)
     except KeyboardInterrupt:
-        say(f"stopped without saving; {folder} holds the last checkpoint, if there is one")
+        saved = Path(folder, STATE).exists()
+        say(f"stopped without saving; {folder} holds the last checkpoint" if saved
+            else "stopped; nothing was written yet")
         return 130
     except (TrainError, GPT2Error, EncoderError, ModelError) as error:
         return fail(error)
