@@ -486,8 +486,8 @@ def progress_bar(settings, step):
 @contextlib.contextmanager
 def stoppable():
     """An event that Ctrl-C sets, so that the step under way is finished and everything saved; a
-    second Ctrl-C stops at once. The same for the signals that end background jobs and that a closed
-    terminal sends (unless nohup has it ignored)."""
+    second Ctrl-C stops without saving. The same for the signals that end background jobs and that a
+    closed terminal sends (unless nohup has it ignored)."""
     stop = threading.Event()
 
     def handle(number, frame):
@@ -551,7 +551,8 @@ def new_run(given):
         encoder, hparams, params = load_encoder_hparams_and_params(source)
         for name in SIZES:
             settings[name] = same_size(given, name, hparams[name], source)
-        if vocabulary is not None and vocabulary.encoder != encoder.encoder:
+        if vocabulary is not None and (vocabulary.encoder != encoder.encoder
+                                       or vocabulary.bpe_ranks != encoder.bpe_ranks):
             raise TrainError(f"the vocabulary in {given['vocab_from']} does not fit the model "
                              f"{source}, which has its own; leave out --vocab-from")
     elif encoder is not None:

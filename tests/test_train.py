@@ -500,6 +500,7 @@ def test_a_text_shorter_than_one_context_is_refused(story, tmp_path, capsys):
     (["--vocab-from", "TRAINED", "--n-vocab", 299], "--n-vocab 299 does not fit .*which has 300"),
     (["--init-from", "TRAINED", "--n-layer", 3], "--n-layer 3 does not fit .*which has 2"),
     (["--init-from", "TRAINED", "--vocab-from", "OTHER"], "does not fit the model"),
+    (["--init-from", "TRAINED", "--vocab-from", "REORDERED"], "does not fit the model"),
     (["--init-from", "nowhere"], "no model 'nowhere'"),
     (["--vocab-from", "nowhere"], "nowhere"),
     (["--out", "TRAINED"], "already holds a model.*--resume"),
@@ -508,10 +509,14 @@ def test_a_text_shorter_than_one_context_is_refused(story, tmp_path, capsys):
 ])
 def test_what_does_not_fit_together_is_refused(
         story, trained, tmp_path, capsys, more, words, random_params):
-    from encoder import save_encoder
+    from encoder import Encoder, get_encoder, save_encoder
 
     save_encoder(train_bpe(story.read_text(), 290), tmp_path / "other")
-    names = {"TRAINED": trained, "OTHER": tmp_path / "other", "STORY": story}
+    same = get_encoder(trained)           # the same tokens, two of them merged in the other order
+    first, second, *rest = same.bpe_merges
+    save_encoder(Encoder(same.encoder, [second, first, *rest]), tmp_path / "reordered")
+    names = {"TRAINED": trained, "OTHER": tmp_path / "other", "STORY": story,
+             "REORDERED": tmp_path / "reordered"}
     more = [names.get(part, part) for part in more]
     sized = "--init-from" in more or "--vocab-from" in more
     base = options(**dict.fromkeys(train.SIZES)) if sized else options()
