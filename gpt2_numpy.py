@@ -372,7 +372,7 @@ _dropout = ContextVar("_dropout", default=None)
 
 
 def keep(**arrays):
-    """Hand a function's intermediate results to the `trace` that is running, if one is."""
+    """Hand a function's intermediate results to the `keeping` that surrounds its call, if any."""
     take = _keep.get()
     if take is not None:
         take(arrays)
@@ -395,6 +395,23 @@ def with_dropout(drop):
         _dropout.reset(token)
 
 
+@contextlib.contextmanager
+def keeping(names=None):
+    """with keeping() as kept: each layer_norm, attention, gelu and ffn that is called appends a dict
+    of what it computed on the way to the list kept, when it has finished: [ln_1, attn, ln_2, gelu,
+    mlp] for a block. names, if given, are the only arrays in these dicts; `trace` lists them all."""
+    kept = []
+
+    def take(arrays):
+        kept.append({name: arrays[name] for name in arrays if names is None or name in names})
+
+    token = _keep.set(take)
+    try:
+        yield kept
+    finally:
+        _keep.reset(token)
+
+
 def trace(ids, params, n_head, names=None):
     """One forward pass with everything that it computed on the way, as a nested dict.
 
@@ -411,16 +428,8 @@ def trace(ids, params, n_head, names=None):
 
     names, if given, are the only arrays that are kept; "residual" needs "x".
     """
-    kept = []
-
-    def take(arrays):
-        kept.append({name: arrays[name] for name in arrays if names is None or name in names})
-
-    token = _keep.set(take)
-    try:
+    with keeping(names) as kept:
         logits = gpt2(check_ids(ids, params), **params, n_head=n_head)
-    finally:
-        _keep.reset(token)
     *layers, ln_f = kept
     parts = ("ln_1", "attn", "ln_2", "gelu", "mlp")
     blocks = [dict(zip(parts, layers[i:i + 5], strict=True)) for i in range(0, len(layers), 5)]

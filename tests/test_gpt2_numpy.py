@@ -20,6 +20,7 @@ from gpt2_numpy import (
     gelu,
     generate,
     gpt2,
+    keeping,
     layer_norm,
     linear,
     log_probs,
@@ -497,6 +498,21 @@ def test_trace_keeps_what_the_functions_computed_and_stops_when_it_is_done(rando
     with pytest.raises(GPT2Error, match="-1 is not in the vocabulary"):
         trace([-1], params, 3)
     assert gpt2_numpy._keep.get() is None     # also after an error
+
+
+def test_keeping_looks_into_any_use_of_the_functions(random_params):
+    params = random_params()
+    x, block = params["wpe"][:5], params["blocks"][0]
+    with keeping() as kept:
+        y = attention(layer_norm(x, **block["ln_1"]), **block["attn"], n_head=3)
+    ln_1, attn = kept
+    assert np.array_equal(ln_1["x"], x) and np.array_equal(attn["weights"], softmax(attn["scores"]))
+    assert np.array_equal(linear(attn["heads"], **block["attn"]["c_proj"]), y)
+    with keeping(["y", "weights"]) as kept:
+        attention(layer_norm(x, **block["ln_1"]), **block["attn"], n_head=3)
+    assert [set(part) for part in kept] == [{"y"}, {"weights"}]
+    layer_norm(x, **block["ln_1"])
+    assert len(kept) == 2
 
 
 def test_importing_the_model_needs_numpy_and_the_standard_library_only():
