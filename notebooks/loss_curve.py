@@ -1,6 +1,6 @@
 """Draw the log of a training run: the loss of each step's batch and of the held-out text.
 
-    pip install -r notebooks/requirements.txt
+    pip install matplotlib
     python notebooks/loss_curve.py models/mine
 
 writes models/mine/loss.png. The losses are in bits per byte, so that runs with other vocabularies
