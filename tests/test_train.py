@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -401,9 +402,9 @@ def test_documents_are_separated_by_the_one_token(story, tmp_path):
 
 
 def test_a_run_is_its_parts_joined_by_its_settings(story, tmp_path):
-    """Three steps by hand, with no setting at its default, give the weights of the run."""
+    """Four steps by hand, with no setting at its default, give the weights of the run."""
     folder = tmp_path / "m"
-    changes = dict(n_steps=3, batch_size=5, warmup=2, final_lr=1e-3, lr=0.02, weight_decay=0.3,
+    changes = dict(n_steps=4, batch_size=5, warmup=2, final_lr=1e-3, lr=0.02, weight_decay=0.3,
                    beta_1=0.8, beta_2=0.9, clip=0.5, dropout=0.2, seed=9, threads=2, micro_batch=2)
     assert run(story, "--out", folder, *options(**changes)) == 0
     text = story.read_text()
@@ -411,7 +412,7 @@ def test_a_run_is_its_parts_joined_by_its_settings(story, tmp_path):
     ids = np.array(encoder.encode(text[:text.index("\n", len(text) - len(text) // 20)]))
     params = train.init_params({name: TINY[name] for name in train.SIZES}, 9)
     moments = train.new_moments(params)
-    for step, rate in enumerate([0.01, 0.02, 0.02]):
+    for step, rate in enumerate([0.01, 0.02, 0.02, 0.0105]):
         inputs, targets = train.batch(ids, 16, 5, step, 9)
         shares = []
         for starts in ([0, 4], [2]):      # what each of two threads does
@@ -435,6 +436,23 @@ def test_a_run_is_its_parts_joined_by_its_settings(story, tmp_path):
 
 
 # What goes wrong.
+
+
+def test_a_step_whose_loss_is_no_number_changes_nothing(random_params):
+    params = random_params()
+    params["wte"][3] = np.nan
+    settings = {"n_seq": 10, "batch_size": 2, "seed": 0, "micro_batch": 1, "dropout": 0.0,
+                "threads": 1, "clip": 1.0, "n_steps": 5, "lr": 0.1, "warmup": 0, "final_lr": 0.0,
+                "beta_1": 0.9, "beta_2": 0.95, "weight_decay": 0.1}
+    state = {"params": params, "moments": train.new_moments(params), "step": 0}
+    before = {name: array.copy() for name, array in flatten_params(params).items()}
+    data = {"train": np.arange(100) % 61, "hparams": {"n_head": 3}}
+    with ThreadPoolExecutor(1) as pool, np.errstate(all="ignore"):
+        loss, _, _ = train.one_step(settings, data, state, pool)
+    assert math.isnan(loss)
+    for name, array in flatten_params(params).items():
+        assert np.array_equal(array, before[name], equal_nan=True), name
+        assert not state["moments"]["m"][name].any() and not state["moments"]["v"][name].any()
 
 
 def test_a_loss_that_is_no_number_stops_with_the_step_and_keeps_the_checkpoint(
