@@ -12,6 +12,8 @@ must then answer "right". NOTEBOOKS_FAST=1 in the environment cuts the longest r
 import argparse
 import base64
 import hashlib
+import json
+import os
 import re
 import sys
 import time
@@ -19,9 +21,10 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 HERE = Path(__file__).resolve().parent
+SHARED = ("common.py", "diagram.py", "stacks.py", "tale.txt")      # what the notebooks read
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 SOLUTION = re.compile(r"<summary>Solution</summary>.*?```python\n(.*?)```", re.DOTALL)
 
@@ -45,8 +48,11 @@ def run(path, check):
                     client.execute_cell(cell, index, execution_count=count)
             if check:
                 problems = wrong_solutions(client, notebook)
-        except CellExecutionError as error:
+        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
             problems.append(COLOURS.sub("", str(error)))
+        if check and any(output.get("name") == "stderr" for cell in notebook.cells
+                         for output in cell.get("outputs", [])):
+            problems.append("something was written to stderr, such as a warning")
     if not check and not problems:
         write(notebook, path)
     return [f"{path.name}: {problem}" for problem in problems]
@@ -54,24 +60,23 @@ def run(path, check):
 
 def wrong_solutions(client, notebook):
     """The exercises whose solution is not accepted: run in the kernel, after everything else."""
-    problems, n_solutions = [], 0
-    for index, cell in enumerate(notebook.cells[:-1]):
-        found = SOLUTION.search(cell.source) if cell.cell_type == "markdown" else None
-        if found is None:
-            continue
-        n_solutions += 1
-        title = cell.source.split("\n", 1)[0].strip("# ")
+    problems = []
+    tasks = [i for i, cell in enumerate(notebook.cells) if "### Exercise" in cell.source]
+    for index in tasks:
+        title = notebook.cells[index].source.partition("\n")[0].strip("# ")
+        found = SOLUTION.search(notebook.cells[index].source)
         exercise = notebook.cells[index + 1]
+        _, _, rest = exercise.source.partition("\n\n")
+        if found is None or "check(" not in rest:
+            problems.append(f"{title}: has no solution, or no check in the cell after it")
+            continue
         if text_of(exercise) != "no answer yet\n":
             problems.append(f"{title}: without an answer it says {text_of(exercise)!r}")
-        _, rest = exercise.source.split("\n\n", 1)
         solved = nbformat.v4.new_code_cell(found.group(1) + "\n\n" + rest)
         client.execute_cell(solved, index + 1)
         if text_of(solved).splitlines()[-1:] != ["right"]:
             problems.append(f"{title}: its solution gives {text_of(solved)!r}")
-    if not n_solutions:
-        problems.append("has no exercise with a solution")
-    return problems
+    return problems if tasks else ["has no exercises"]
 
 
 def text_of(cell):
@@ -79,13 +84,13 @@ def text_of(cell):
 
 
 def write(notebook, path):
-    """Keep the outputs, without what would differ from one run or machine to the next."""
+    """Keep the outputs, without names of cells and of versions, which say nothing."""
     for number, cell in enumerate(notebook.cells):
         cell["id"], cell.metadata = f"cell-{number:03}", {}
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
-        "sources": checksum(notebook),       # of the code that these are the outputs of
+        "checksum": checksum(notebook),
     }
     nbformat.validate(notebook)
     nbformat.write(notebook, path)
@@ -96,9 +101,13 @@ def write(notebook, path):
 
 
 def checksum(notebook):
-    """What the test of the committed notebooks compares: SHA-256 of all code, cell by cell."""
-    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    return hashlib.sha256("\0".join(code).encode()).hexdigest()
+    """SHA-256 of all code, its outputs, and the files it reads: what the test of the committed
+    notebooks computes again."""
+    cells = [[cell.source, cell.outputs] for cell in notebook.cells if cell.cell_type == "code"]
+    digest = hashlib.sha256(json.dumps(cells, sort_keys=True).encode())
+    for name in SHARED:
+        digest.update((HERE / name).read_text("utf-8").encode())
+    return digest.hexdigest()
 
 
 def main():
@@ -107,7 +116,12 @@ def main():
     parser.add_argument("--check", action="store_true",
                         help="leave the files as they are, and try the exercises' solutions")
     arguments = parser.parse_args()
-    paths = [HERE / name for name in arguments.names] or sorted(HERE.glob("*.ipynb"))
+    paths = [HERE / Path(name).name for name in arguments.names] or sorted(HERE.glob("*.ipynb"))
+    for path in paths:
+        if not path.is_file():
+            parser.error(f"there is no notebook {path.name} beside run.py")
+    if not arguments.check and os.environ.get("NOTEBOOKS_FAST"):
+        parser.error("NOTEBOOKS_FAST cuts runs short, and such outputs are not kept; add --check")
     problems = []
     for path in paths:
         start = time.perf_counter()
