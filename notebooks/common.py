@@ -53,16 +53,19 @@ def spelled(encoder, ids):
 
 
 def check(answer, right, hint="not yet: look at the hint"):
-    """Say whether an exercise's answer is right; None is one that has not been given."""
+    """Say whether an exercise's answer is right; None is one that has not been given. Whole numbers
+    have to be exact, others to a thousandth."""
     if answer is None:
         print("no answer yet")
         return
     try:
-        close = np.shape(answer) == np.shape(right) and np.allclose(answer, right, rtol=1e-3,
-                                                                    atol=1e-6)
-    except (TypeError, ValueError):        # words, say, where numbers were asked for
-        close = answer == right
-    print("right" if close else hint)
+        exact = all(np.asarray(part).dtype.kind in "iub" for part in (answer, right))
+        same = np.shape(answer) == np.shape(right) and (
+            np.array_equal(answer, right) if exact
+            else np.allclose(answer, right, rtol=1e-3, atol=1e-6))
+    except (TypeError, ValueError):        # words, or lists that are no array
+        same = isinstance(right, str) and answer == right
+    print("right" if same else hint)
 
 
 def tale():

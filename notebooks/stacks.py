@@ -1,8 +1,8 @@
 """GPT-2's sublayers joined in other ways than GPT-2 joins them, for the third notebook.
 
-`sublayer` is the heart: a layer norm before f, or after the sum, or none; a residual connection, or
-none. It returns its output and its backward pass, as all functions here do. Everything else is
-the project's own.
+`sublayer` is the heart: a layer norm before f, or after it, or after the sum, or none; a residual
+connection, or none. It returns its output and its backward pass, as `norm`, `attend` and `feed` do,
+which call the project's own functions. Shapes are [..., n_seq, n_embd] everywhere.
 """
 
 import math
@@ -24,28 +24,39 @@ from train import adamw, init_params, new_moments
 WAYS = {
     "pre-LN":        (True, "before f"),
     "post-LN":       (True, "after the sum"),
+    "LN on branch":  (True, "after f"),
     "no layer norm": (True, None),
     "no residual":   (False, "before f"),
     "neither":       (False, None),
 }
 
 
+N_HEAD = 2                       # of the small models
+GUESSING = math.log(16)          # the loss of whoever guesses one of 16 tokens
+
+
 def sublayer(x, f, parameters, ln, residual, place):
-    """One sublayer f [..., n_seq, n_embd], and a function from dy to (dx, d_parameters, d_ln)."""
-    y, norm_back, d_ln = x, None, None
+    """The sublayer f, joined in one of the WAYS; and a function from dy to (dx, d_parameters,
+    d_ln)."""
+    y, norm_back = x, None
     if place == "before f":
         y, norm_back = norm(y, ln)
     y, f_back = f(y, parameters)
+    if place == "after f":
+        y, norm_back = norm(y, ln)
     if residual:
         y = x + y
     if place == "after the sum":
         y, norm_back = norm(y, ln)
 
     def back(dy):
-        nonlocal d_ln
+        d_ln = None
         if place == "after the sum":
             dy, d_ln = norm_back(dy)
-        dx, d_parameters = f_back(dy)
+        dx = dy
+        if place == "after f":
+            dx, d_ln = norm_back(dx)
+        dx, d_parameters = f_back(dx)
         if place == "before f":
             dx, d_ln = norm_back(dx)
         if residual:
@@ -56,18 +67,21 @@ def sublayer(x, f, parameters, ln, residual, place):
 
 
 def norm(x, ln):
+    """`layer_norm`, and a function from dy to (dx, gradients of gain and bias)."""
     with keeping(NEEDED) as kept:
         y = layer_norm(x, **ln)
     return y, lambda dy: norm_backward(dy, kept[0], ln)
 
 
 def attend(x, attn, n_head):
+    """`attention`, and a function from dy to (dx, gradients of its parameters)."""
     with keeping(NEEDED) as kept:
         y = attention(x, **attn, n_head=n_head)
     return y, lambda dy: attention_backward(dy, x, **kept[0], masks=(), **attn)
 
 
 def feed(x, mlp):
+    """`ffn`, and a function from dy to (dx, gradients of its parameters)."""
     with keeping(NEEDED) as kept:
         y = ffn(x, **mlp)
     inner, outer = kept                              # of gelu, and of ffn
@@ -110,10 +124,10 @@ def size(array):
     return float(np.linalg.norm(array.astype(np.float64)))
 
 
-def init(n_layer, start, seed=0, n_vocab=16, n_ctx=8, n_embd=32, n_head=2):
+def init(n_layer, start, seed=0, n_vocab=16, n_ctx=8, n_embd=32):
     """Parameters of a small model: "0.02" as GPT-2 begins, or "1/sqrt(n_in)", with which each
     matrix makes vectors about as long as those it was given."""
-    params = init_params(dict(n_vocab=n_vocab, n_ctx=n_ctx, n_embd=n_embd, n_head=n_head,
+    params = init_params(dict(n_vocab=n_vocab, n_ctx=n_ctx, n_embd=n_embd, n_head=N_HEAD,
                               n_layer=n_layer), seed)
     if start == "1/sqrt(n_in)":
         for block in params["blocks"]:
@@ -135,17 +149,18 @@ def train_stack(way, n_layer, peak, n_warmup, n_steps, start="1/sqrt(n_in)", see
     """AdamW on `parrot`: the losses in nats, and the sizes of ∂loss/∂x, at each step. The learning
     rate rises in a line over n_warmup steps and then stays at its peak. It ends early where the
     last ten losses are below 0.1 on average, and where the loss is no longer a number; with give_up
-    also after 50 steps, where the last ten were no better than guessing."""
+    also from step 50 on, where the last ten were no better than guessing."""
     params, rng = init(n_layer, start, seed), np.random.default_rng([seed, n_layer])
     moments, losses, sizes = new_moments(params), [], []
     with np.errstate(all="ignore"):
         for step in range(n_steps):
             ids, targets = parrot(rng)
-            loss, gradients, along = loss_and_gradients(params, ids, targets, 2, way)
+            loss, gradients, along = loss_and_gradients(params, ids, targets, N_HEAD, way)
             losses.append(loss)
             sizes.append(along)
             recent = np.mean(losses[-10:])
-            if not np.isfinite(loss) or recent < 0.1 or (give_up and step >= 50 and recent > 2.74):
+            hopeless = give_up and step >= 50 and recent > GUESSING - 0.03
+            if not np.isfinite(loss) or recent < 0.1 or hopeless:
                 break
             lr = peak * min(1.0, (step + 1) / max(1, n_warmup))
             adamw(params, gradients, moments, step, lr, weight_decay=0.0)
