@@ -397,9 +397,10 @@ def with_dropout(drop):
 
 @contextlib.contextmanager
 def keeping(names=None):
-    """with keeping() as kept: each layer_norm, attention, gelu and ffn appends a dict of what it
-    computed on the way to the list kept, when it has finished: [ln_1, attn, ln_2, gelu, mlp] for a
-    block. names, if given, are the only arrays in these dicts; `trace` lists them all."""
+    """with keeping() as kept: each layer_norm, attention, gelu and ffn (of this thread) appends a
+    dict of what it computed on the way to the list kept, when it has finished: [ln_1, attn, ln_2,
+    gelu, mlp] for a block. An inner keeping takes them from an outer one. names, if given, are the
+    only arrays in these dicts; `trace` lists them all."""
     kept = []
 
     def take(arrays):
