@@ -9,12 +9,16 @@ can be compared: nats per token, over the bytes that a token of the held-out tex
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
-import matplotlib
+try:
+    import matplotlib
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+except ModuleNotFoundError as error:
+    sys.exit(f"loss_curve.py: {error.name} is not installed; pip install matplotlib")
 
 
 def draw(folder, path):

@@ -19,9 +19,12 @@ import sys
 import time
 from pathlib import Path
 
-import nbformat
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+try:
+    import nbformat
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+except ModuleNotFoundError as error:
+    sys.exit(f"run.py: {error.name} is not installed; pip install -r notebooks/requirements.txt")
 
 HERE = Path(__file__).resolve().parent
 SHARED = ("common.py", "diagram.py", "stacks.py", "tale.txt")      # what the notebooks read

@@ -46,7 +46,8 @@ def test_it_was_run_from_top_to_bottom_and_not_changed_since(path):
     for name in ("common.py", "diagram.py", "stacks.py", "tale.txt"):
         digest.update((FOLDER / name).read_text("utf-8").encode())
     assert notebook["metadata"]["checksum"] == digest.hexdigest(), \
-        f"something was edited after it ran; python notebooks/run.py {path.name}"
+        f"something was edited after it ran; python notebooks/run.py {path.name} runs it anew, " \
+        f"git checkout notebooks/{path.name} brings back the one that was committed"
     assert any("image/png" in output.get("data", {}) for output in outputs)
 
 
