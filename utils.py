@@ -44,7 +44,7 @@ CHECKED_WITH = {"vocab.bpe": "encoder.json", DATA: INDEX}
 
 BUNDLED = "tales"  # comes with the code, in MODELS_DIR beside it
 
-HPARAMS = ("n_vocab", "n_ctx", "n_embd", "n_head", "n_layer")
+SIZES = HPARAMS = ("n_vocab", "n_ctx", "n_embd", "n_head", "n_layer")
 RELEASED = {
     "124M": (50257, 1024, 768, 12, 12),
     "355M": (50257, 1024, 1024, 16, 24),
@@ -195,6 +195,51 @@ def parse_json_object(text):
     if not isinstance(value, dict):
         raise ValueError("is not a JSON object")
     return value
+
+
+def shapes(hparams):
+    """The shape of every parameter: a tree nested like params, with tuples for its leaves."""
+    n_vocab, n_ctx, n_embd, _, n_layer = (hparams[name] for name in SIZES)
+
+    def linear(n_in, n_out):
+        return {"w": (n_in, n_out), "b": (n_out,)}
+
+    def norm():
+        return {"g": (n_embd,), "b": (n_embd,)}
+
+    def block():
+        return {
+            "ln_1": norm(),
+            "attn": {"c_attn": linear(n_embd, 3 * n_embd), "c_proj": linear(n_embd, n_embd)},
+            "ln_2": norm(),
+            "mlp": {"c_fc": linear(n_embd, 4 * n_embd), "c_proj": linear(4 * n_embd, n_embd)},
+        }
+
+    return {
+        "wte": (n_vocab, n_embd),
+        "wpe": (n_ctx, n_embd),
+        "blocks": [block() for _ in range(n_layer)],
+        "ln_f": norm(),
+    }
+
+
+def leaves(tree):
+    """The leaves of any nesting of dicts and lists, in order: [array, array, ...]."""
+    if not isinstance(tree, dict | list):
+        return [tree]
+    children = tree.values() if isinstance(tree, dict) else tree
+    return [leaf for child in children for leaf in leaves(child)]
+
+
+def tree_map(function, *trees):
+    """function of each leaf, or of the leaves in the same place of several trees of one nesting;
+    the results nested alike: tree_map(np.add, gradients, others)."""
+    first = trees[0]
+    if isinstance(first, dict):
+        return {key: tree_map(function, *(tree[key] for tree in trees)) for key in first}
+    if isinstance(first, list):
+        return [tree_map(function, *children) for children in zip(*trees, strict=True)]
+    return function(*trees)
 
 
 def n_parameters(hparams):

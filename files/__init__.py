@@ -1,0 +1,1 @@
+"""File formats and fetching: TensorFlow's checkpoints, downloads, files written whole."""
