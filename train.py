@@ -42,6 +42,7 @@ import numpy as np
 
 from backward import loss_and_gradients
 from encoder import END_OF_TEXT, Encoder, EncoderError, get_encoder, train_bpe
+from files.tf_checkpoint import CheckpointError
 from gpt2_numpy import (
     GPT2Error,
     OneLineParser,
@@ -51,7 +52,6 @@ from gpt2_numpy import (
     reuse_memory,
     say,
 )
-from tf_checkpoint import CheckpointError
 from utils import (
     ModelError,
     check_fits,

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from encoder import EncoderError, get_encoder, save_encoder
-from tf_checkpoint import (
+from files.tf_checkpoint import (
     Checkpoint,
     CheckpointError,
     map_shard,

@@ -66,7 +66,7 @@ def random_params():
 def tiny_model(tmp_path_factory, random_params):
     """A model folder of a few kB: the 256 bytes, three merges, <|endoftext|>, random weights."""
     from encoder import bytes_to_unicode
-    from tf_checkpoint import write_checkpoint
+    from files.tf_checkpoint import write_checkpoint
     from utils import flatten_params
 
     folder = tmp_path_factory.mktemp("tiny-model")

@@ -18,8 +18,8 @@ from test_gpt2_numpy import FIXTURES
 import train
 from backward import loss_and_gradients
 from encoder import get_encoder, train_bpe
+from files.tf_checkpoint import read_checkpoint
 from gpt2_numpy import generate, log_probs
-from tf_checkpoint import read_checkpoint
 from utils import flatten_params, load_encoder_hparams_and_params, save_model
 
 ROOT = Path(train.__file__).resolve().parent

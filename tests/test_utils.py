@@ -7,7 +7,7 @@ import pytest
 
 import utils
 from encoder import bytes_to_unicode
-from tf_checkpoint import write_checkpoint
+from files.tf_checkpoint import write_checkpoint
 from utils import ModelError, load_encoder_hparams_and_params, load_hparams
 
 HPARAMS = {"n_vocab": 260, "n_ctx": 8, "n_embd": 32, "n_head": 4, "n_layer": 2}
