@@ -457,7 +457,7 @@ def begin_log(settings, step):
                 with contextlib.suppress(ValueError, KeyError, TypeError):   # a damaged line
                     if json.loads(line)["step"] <= step:
                         lines.append(line)
-        write_whole(path, "".join(f"{line}\n" for line in lines))
+        write_whole({path: "".join(f"{line}\n" for line in lines).encode()})
     except OSError as error:
         raise TrainError(f"cannot write {path}: {error.strerror}") from error
     return path

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from encoder import EncoderError, get_encoder, save_encoder
+from encoder import EncoderError, format_encoder, get_encoder
 from files.tf_checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -34,6 +34,7 @@ from files.tf_checkpoint import (
     write_checkpoint,
 )
 from files.tf_names import name_tensors, nest_tensors
+from files.whole import write_whole
 
 BASE_URL = "https://openaipublic.blob.core.windows.net/gpt-2/models"  # or $GPT2_BASE_URL
 MODELS_DIR = Path(__file__).resolve().parent / "models"  # or $GPT2_MODELS_DIR
@@ -328,6 +329,23 @@ def parse_checkpoint_state(text):
     return match[1]
 
 
+def save_encoder(encoder, model_dir):
+    """Write an Encoder's encoder.json and vocab.bpe into a folder, made if there is none.
+
+    Both are written whole before they replace any that were there. Raises EncoderError that names
+    the file and the reason.
+    """
+    json_text, bpe_text = format_encoder(encoder)
+    folder = Path(model_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(
+            {folder / "encoder.json": json_text.encode(), folder / "vocab.bpe": bpe_text.encode()}
+        )
+    except OSError as error:
+        raise EncoderError(error.strerror, error.filename) from None
+
+
 def save_model(folder, encoder, hparams, params, dtype=np.float32):
     """Write a model folder that load_encoder_hparams_and_params and OpenAI's code read.
 
@@ -339,8 +357,10 @@ def save_model(folder, encoder, hparams, params, dtype=np.float32):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     save_encoder(encoder, folder)
-    write_whole(folder / "hparams.json", json.dumps(hparams) + "\n")
-    write_whole(folder / "checkpoint", 'model_checkpoint_path: "model.ckpt"\n')
+    write_whole({
+        folder / "hparams.json": (json.dumps(hparams) + "\n").encode(),
+        folder / "checkpoint": b'model_checkpoint_path: "model.ckpt"\n',
+    })
     tensors = tree_map(lambda array: array.astype(dtype, copy=False), params)
     write_checkpoint(folder / "model.ckpt", name_tensors(tensors))
 
@@ -351,19 +371,6 @@ def check_fits(params, dtype):
     for name, array in name_tensors(params).items():
         if np.abs(array).max() > largest:
             raise CheckpointError(f"{name} has a weight too large for {np.dtype(dtype)}")
-
-
-def write_whole(path, text):
-    """Write a small file under a temporary name, then give it its own."""
-    part = part_of(path)
-    try:
-        with open(part, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())  # lest a power cut leave an empty file with the name
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def memory_needed(hparams):

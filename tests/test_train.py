@@ -527,7 +527,8 @@ def test_a_text_shorter_than_one_context_is_refused(story, tmp_path, capsys):
 ])
 def test_what_does_not_fit_together_is_refused(
         story, trained, tmp_path, capsys, more, words, random_params):
-    from encoder import Encoder, get_encoder, save_encoder
+    from encoder import Encoder, get_encoder
+    from utils import save_encoder
 
     save_encoder(train_bpe(story.read_text(), 290), tmp_path / "other")
     same = get_encoder(trained)           # the same tokens, two of them merged in the other order

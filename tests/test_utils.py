@@ -1,13 +1,15 @@
 """Model folders are found, checked and loaded, or refused in one line that says why."""
 
 import json
+import os
 
 import numpy as np
 import pytest
-from helpers import HPARAMS, make_model, make_tensors
+from helpers import GOLDEN_IDS, HPARAMS, MINI, copy_mini_vocabulary, make_model, make_tensors
 
 import utils
-from utils import ModelError, leaves, load_encoder_hparams_and_params, load_hparams
+from encoder import Encoder, EncoderError, get_encoder, train_bpe
+from utils import ModelError, leaves, load_encoder_hparams_and_params, load_hparams, save_encoder
 
 
 def refusal(*args, **kwargs):
@@ -327,3 +329,89 @@ def test_tree_map_works_on_the_leaves_in_the_same_place_of_several_trees():
         utils.tree_map(max, [1, 2], [3])
     with pytest.raises(KeyError):
         utils.tree_map(max, {"a": 1}, {"b": 3})
+
+
+def test_saved_vocabulary_comes_back(tmp_path):
+    for enc in (get_encoder(MINI), train_bpe("川は川は Река Река # # ## \x00\x00 " * 3, 276)):
+        save_encoder(enc, str(tmp_path / "new" / "folder"))
+        same = get_encoder(tmp_path / "new" / "folder")
+        assert (same.encoder, same.bpe_merges) == (enc.encoder, enc.bpe_merges)
+        assert same.encode("# 川は!") == enc.encode("# 川は!")
+
+
+def test_saved_files_look_like_openais(tmp_path):
+    enc = train_bpe("ab abc abc bc", 260)
+    shuffled = Encoder(dict(reversed(enc.encoder.items())), enc.bpe_merges)
+    save_encoder(shuffled, tmp_path)
+    assert sorted(os.listdir(tmp_path)) == ["encoder.json", "vocab.bpe"]
+    merges = (tmp_path / "vocab.bpe").read_bytes()
+    assert merges == "#version: 0.2\na b\nĠ ab\nĠab c\n".encode()
+    tokens = (tmp_path / "encoder.json").read_bytes()
+    assert tokens.startswith(rb'{"!": 0, "\"": 1, "#": 2, ')
+    assert tokens.endswith(rb'"ab": 256, "\u0120ab": 257, "\u0120abc": 258, "<|endoftext|>": 259}')
+
+
+def test_openais_vocabulary_is_saved_byte_for_byte(tmp_path, shared):
+    save_encoder(get_encoder(shared("gpt2-vocab")), tmp_path)
+    for name in ("encoder.json", "vocab.bpe"):
+        assert (tmp_path / name).read_bytes() == (shared("gpt2-vocab") / name).read_bytes()
+
+
+def test_saved_vocabulary_is_read_by_another_library(tmp_path):
+    mini = get_encoder(MINI)
+    tokenizers = pytest.importorskip("tokenizers")
+    save_encoder(mini, tmp_path)
+    files = str(tmp_path / "encoder.json"), str(tmp_path / "vocab.bpe")
+    peer = tokenizers.ByteLevelBPETokenizer.from_file(*files)
+    for text, _ in GOLDEN_IDS["mini"]["encode"]:
+        assert peer.encode(text).ids == mini.encode(text)
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_failed_saving_leaves_the_files_that_were_there(tmp_path, monkeypatch, call, error):
+    copy_mini_vocabulary(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(os, call, fail)
+    expected = KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else EncoderError
+    with pytest.raises(expected) as raised:
+        save_encoder(train_bpe("abab", 258), tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    if expected is EncoderError:
+        assert str(raised.value) == f"{tmp_path / 'encoder.json'}: No space left on device"
+
+
+def test_nothing_is_replaced_before_both_files_are_written(tmp_path, monkeypatch):
+    copy_mini_vocabulary(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    n_written = 0
+
+    def fail_at_the_second(_):
+        nonlocal n_written
+        n_written += 1
+        if n_written == 2:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail_at_the_second)
+    with pytest.raises(EncoderError) as error:
+        save_encoder(train_bpe("abab", 258), tmp_path)
+    assert str(error.value) == f"{tmp_path / 'vocab.bpe'}: No space left on device"
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_where_a_vocabulary_cannot_be_saved(tmp_path):
+    mini = get_encoder(MINI)
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(EncoderError) as error:
+            save_encoder(mini, folder)
+        assert str(error.value) in (f"{folder}: File exists", f"{folder}: Not a directory")
+    (tmp_path / "vocab.bpe").mkdir()
+    with pytest.raises(EncoderError) as error:
+        save_encoder(mini, tmp_path)
+    assert str(error.value) == f"{tmp_path / 'vocab.bpe'}: Is a directory"
+    assert not list(tmp_path.glob("*.tmp"))
