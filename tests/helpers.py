@@ -1,12 +1,14 @@
-"""What several test files need: a small model in OpenAI's layout, and a small vocabulary."""
+"""What several test files need: small models, golden answers, a small vocabulary."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 
 from encoder import bytes_to_unicode
 from files.tf_checkpoint import write_checkpoint
+from files.tree_names import unflatten
 
 FIXTURES = Path(__file__).parent / "fixtures"
 HPARAMS = {"n_vocab": 260, "n_ctx": 8, "n_embd": 32, "n_head": 4, "n_layer": 2}
@@ -57,3 +59,21 @@ def copy_mini_vocabulary(folder, encoder_json=None, vocab_bpe=None):
     for name, content in (("encoder.json", encoder_json), ("vocab.bpe", vocab_bpe)):
         (folder / name).write_bytes((MINI / name).read_bytes() if content is None else content)
     return folder
+
+
+GOLDEN = ["transformers_two_layers", "transformers_one_head"]
+
+
+def golden(name):
+    """A golden file of make_logits.py: its answers, its parameters nested, and n_head."""
+    answers = dict(np.load(FIXTURES / f"{name}.npz"))
+    n_head = int(answers.pop("n_head"))
+    names = [key for key in answers if key.startswith(("h", "w", "ln_f")) and key != "weights"]
+    tensors = {re.sub(r"^h(\d+)/", r"blocks/\1/", key): answers.pop(key) for key in names}
+    return answers, unflatten(tensors), n_head
+
+
+def assert_close(ours, exact, tolerance=1e-5):
+    """Equal up to float32 rounding, measured against the largest number around."""
+    assert ours.shape == exact.shape
+    assert np.max(np.abs(ours - exact)) <= tolerance * np.max(np.abs(exact))

@@ -6,6 +6,7 @@ The golden files and the script that made them lie in fixtures/.
 import ast
 import json
 import math
+import sys
 import warnings
 from pathlib import Path
 
@@ -14,61 +15,31 @@ import pytest
 
 import gpt2_numpy
 from gpt2_numpy import (
+    Context,
     ContextWarning,
     GPT2Error,
     attention,
+    block,
+    causal_mask,
     gelu,
     generate,
     gpt2,
-    keeping,
     layer_norm,
     linear,
     log_probs,
+    mha,
     new_cache,
     sample,
     softmax,
-    trace,
 )
-
-FIXTURES = Path(__file__).parent / "fixtures"
-GOLDEN = ["transformers_two_layers", "transformers_one_head"]
-
-
-def golden(name):
-    """A golden file: its answers, its parameters nested, and n_head."""
-    answers = dict(np.load(FIXTURES / f"{name}.npz"))
-    n_head = int(answers.pop("n_head"))
-    params = {"blocks": [{} for _ in range(len(answers["residual"]) - 1)]}
-    for key in [key for key in answers if key.startswith(("h", "w", "ln_f")) and key != "weights"]:
-        *scopes, leaf = key.split("/")
-        node = params
-        for scope in scopes:
-            if scope[0] == "h":
-                node = params["blocks"][int(scope[1:])]
-            else:
-                node = node.setdefault(scope, {})
-        node[leaf] = answers.pop(key)
-    return answers, params, n_head
-
-
-def assert_close(ours, exact, tolerance=1e-5):
-    """Equal up to float32 rounding, measured against the largest number around."""
-    assert ours.shape == exact.shape
-    assert np.max(np.abs(ours - exact)) <= tolerance * np.max(np.abs(exact))
+from helpers import FIXTURES, GOLDEN, assert_close, golden
+from utils import leaves, load_encoder_hparams_and_params
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_logits_and_all_inner_states_equal_those_of_transformers(name):
+def test_logits_equal_those_of_transformers(name):
     answers, params, n_head = golden(name)
     assert_close(gpt2(answers["ids"], **params, n_head=n_head), answers["logits"])
-
-    seen = trace(answers["ids"], params, n_head)
-    assert_close(seen["logits"], answers["logits"])
-    assert len(seen["residual"]) == 2 * len(params["blocks"]) + 1
-    for ours, exact in zip(seen["residual"][::2], answers["residual"], strict=True):
-        assert_close(ours, exact)
-    for layer, exact in zip(seen["blocks"], answers["weights"], strict=True):
-        assert_close(layer["attn"]["weights"], exact)
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -78,12 +49,11 @@ def test_log_probs_and_greedy_text_equal_those_of_transformers(name):
     assert_close(ours, answers["log_probs"])
     n = answers["greedy"].size
     assert list(generate(answers["greedy"][:4], params, n_head, n - 4)) == list(
-        answers["greedy"][4:])
+        answers["greedy"][4:]
+    )
 
 
 def test_the_reference_model_gives_the_answers_that_lie_beside_it(shared):
-    from utils import load_encoder_hparams_and_params
-
     folder = shared("reference-model")
     encoder, hparams, params = load_encoder_hparams_and_params(str(folder))
     n_head = hparams["n_head"]
@@ -119,7 +89,7 @@ def test_layer_norm_gives_each_position_mean_0_and_variance_1_before_gain_and_bi
     x = np.random.default_rng(0).standard_normal((2, 5, 64)).astype(np.float32) * 30 + 100
     y = layer_norm(x, np.float32(1), np.float32(0))
     assert np.allclose(y.mean(-1), 0, atol=1e-5)
-    assert np.allclose(y.var(-1), 1, atol=1e-4)          # the population variance
+    assert np.allclose(y.var(-1), 1, atol=1e-4)  # the population variance
     g, b = (np.random.default_rng(i).standard_normal(64).astype(np.float32) for i in (1, 2))
     assert np.allclose(layer_norm(x, g, b), g * y + b, atol=1e-5)
 
@@ -128,26 +98,74 @@ def test_layer_norm_is_unmoved_by_shift_and_scale_and_survives_a_constant():
     x = np.random.default_rng(0).standard_normal((4, 32))
     assert np.allclose(layer_norm(x, 1.0, 0.0, eps=0.0), layer_norm(7 * x - 3, 1.0, 0.0, eps=0.0))
     assert np.all(layer_norm(np.full((2, 8), 3.0, np.float32), 1.0, 0.5) == 0.5)
-    tiny = np.array([1e-3, -1e-3])      # a variance of 1e-6: eps = 1e-5 inside the root dominates
+    tiny = np.array([1e-3, -1e-3])  # a variance of 1e-6: eps = 1e-5 inside the root dominates
     assert np.allclose(layer_norm(tiny, 1.0, 0.0), tiny / math.sqrt(1.1e-5))
 
 
-def test_attention_equals_its_einsum_and_its_loop(random_params):
-    n_head, n_seq, n_embd = 3, 7, 24
-    attn = random_params(dtype=np.float64)["blocks"][0]["attn"]
-    x = np.random.default_rng(0).standard_normal((2, n_seq, n_embd))
-    qkv = np.einsum("bsi,ij->bsj", x, attn["c_attn"]["w"]) + attn["c_attn"]["b"]
-    q, k, v = np.moveaxis(qkv.reshape(2, n_seq, 3, n_head, 8), 2, 0)        # [b, s, h, d]
-    scores = np.einsum("bqhd,bkhd->bhqk", q, k) / np.sqrt(8)
-    scores[..., np.triu(np.ones((n_seq, n_seq), bool), 1)] = -np.inf
-    heads = np.einsum("bhqk,bkhd->bqhd", softmax(scores), v)
-    exact = heads.reshape(2, n_seq, n_embd) @ attn["c_proj"]["w"] + attn["c_proj"]["b"]
-    assert np.allclose(attention(x, **attn, n_head=n_head), exact)
+def random_qkv(n_queries=5, n_keys=7, batch=(2, 3), d_head=8):
+    rng = np.random.default_rng(0)
+    shapes = ((n_queries, d_head), (n_keys, d_head), (n_keys, d_head))
+    return [rng.standard_normal((*batch, *shape)) for shape in shapes]
 
-    for b, h, t in np.ndindex(2, n_head, n_seq):
-        fits = [math.exp(q[b, t, h] @ k[b, s, h] / math.sqrt(8)) for s in range(t + 1)]
-        mixed = sum(fit * v[b, s, h] for s, fit in enumerate(fits)) / sum(fits)
-        assert np.allclose(heads[b, t, h], mixed)
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_equals_its_einsum_and_its_loop(masked):
+    q, k, v = random_qkv()
+    mask = causal_mask(5, 7) if masked else np.ones((5, 7), bool)
+    ours = attention(q, k, v, mask if masked else None)
+
+    scores = np.where(mask, q @ k.swapaxes(-1, -2) / np.sqrt(8), -np.inf)
+    assert np.allclose(ours, softmax(scores) @ v)
+
+    for b, h, t in np.ndindex(2, 3, 5):
+        seen = np.flatnonzero(mask[t])
+        fits = [math.exp(q[b, h, t] @ k[b, h, s] / math.sqrt(8)) for s in seen]
+        mixed = sum(fit * v[b, h, s] for fit, s in zip(fits, seen, strict=True)) / sum(fits)
+        assert np.allclose(ours[b, h, t], mixed)
+
+
+def test_attention_without_a_mask_sees_every_key_and_knows_no_order():
+    q, k, v = random_qkv()
+    order = np.random.default_rng(1).permutation(7)
+    assert np.allclose(attention(q, k, v), attention(q, k[..., order, :], v[..., order, :]))
+
+
+def test_causal_mask_by_hand():
+    assert causal_mask(3).tolist() == [[True, False, False], [True, True, False], [True] * 3]
+    assert causal_mask(2, 4).tolist() == [[True, True, True, False], [True] * 4]
+    assert causal_mask(1, 3).tolist() == [[True] * 3]
+
+
+def test_multi_head_attention_is_attention_in_each_head_between_two_projections(random_params):
+    attn = random_params(dtype=np.float64)["blocks"][0]["attn"]
+    x = np.random.default_rng(0).standard_normal((2, 7, 24))
+    qkv = x @ attn["c_attn"]["w"] + attn["c_attn"]["b"]
+    parts = np.split(qkv, 9, axis=-1)  # the queries of three heads, their keys, their values
+    heads = [attention(*parts[head::3], causal_mask(7)) for head in range(3)]
+    exact = np.concatenate(heads, axis=-1) @ attn["c_proj"]["w"] + attn["c_proj"]["b"]
+    assert np.allclose(mha(x, **attn, n_head=3, mask=causal_mask(7)), exact)
+
+
+def test_without_a_mask_a_block_treats_all_positions_alike(random_params):
+    """As an encoder's layer has to: whoever permutes the positions permutes the result."""
+    parameters = random_params(dtype=np.float64)["blocks"][0]
+    x = np.random.default_rng(0).standard_normal((2, 7, 24))
+    order = np.random.default_rng(1).permutation(7)
+    y = block(x, **parameters, n_head=3)
+    assert np.allclose(block(x[:, order], **parameters, n_head=3), y[:, order])
+    causal = block(x, **parameters, n_head=3, mask=causal_mask(7))
+    assert np.allclose(causal[:, -1], y[:, -1]) and not np.allclose(causal[:, :-1], y[:, :-1])
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (2,), (4,), (5,), (2, 2), (2, 3), (1, 1, 4), (0,)])
+def test_linear_is_one_sum_of_products_for_each_row(shape):
+    rng = np.random.default_rng(0)
+    x, w, b = rng.standard_normal((*shape, 6)), rng.standard_normal((6, 3)), rng.standard_normal(3)
+    y = linear(x, w, b)
+    assert y.shape == (*shape, 3)
+    for place in np.ndindex(y.shape):
+        exact = sum(x[place[:-1]][i] * w[i, place[-1]] for i in range(6)) + b[place[-1]]
+        assert math.isclose(y[place], exact, abs_tol=1e-12)
 
 
 def test_no_position_sees_the_future(random_params):
@@ -160,19 +178,14 @@ def test_no_position_sees_the_future(random_params):
         assert not np.allclose(after[t:], logits[t:])
 
 
-def test_every_array_has_the_parameters_dtype(random_params):
-    for dtype in (np.float32, np.float64):
-        params = random_params(dtype=dtype)
-        seen = trace(np.arange(6), params, n_head=3)
-        arrays = [seen["logits"], *seen["residual"], *seen["ln_f"].values()]
-        for layer in seen["blocks"]:
-            arrays += [array for part in layer.values() for array in part.values()]
-        assert {array.dtype for array in arrays} == {np.dtype(dtype)}
-        cache = new_cache(params, 3, 8)
-        assert gpt2(np.arange(6), **params, n_head=3, cache=cache).dtype == dtype
-        assert log_probs(np.arange(6), params, 3).dtype == dtype
-        x = params["wte"]
-        assert {gelu(x).dtype, softmax(x).dtype} == {np.dtype(dtype)}
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_results_have_the_parameters_dtype(random_params, dtype):
+    params = random_params(dtype=dtype)
+    x, ids = params["wte"], np.arange(6)
+    cache = new_cache(params, 3, 8)
+    results = [gelu(x), softmax(x), gpt2(ids, **params, n_head=3), log_probs(ids, params, 3)]
+    results += [gpt2(ids, **params, n_head=3, cache=cache), cache[0]["k"], cache[0]["v"]]
+    assert {array.dtype for array in results} == {np.dtype(dtype)}
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 3)])
@@ -193,16 +206,12 @@ def test_any_leading_axes_give_what_each_row_gives_alone(random_params, shape):
 def test_nothing_that_is_passed_in_is_written_to(random_params):
     params, ids = random_params(), np.arange(10)
 
-    def freeze(node):
-        for value in node.values() if isinstance(node, dict) else node:
-            value.setflags(write=False) if isinstance(value, np.ndarray) else freeze(value)
-
-    freeze(params)
+    for array in leaves(params):
+        array.setflags(write=False)
     ids.setflags(write=False)
     gpt2(ids, **params, n_head=3)
     list(generate(ids, params, 3, 30, temperature=1, rng=0, n_samples=2))
     log_probs(ids, params, 3)
-    trace(ids, params, 3)
 
 
 def test_the_cache_changes_nothing_at_any_split_of_the_prompt(random_params):
@@ -224,7 +233,7 @@ def test_n_logits_computes_the_last_ones_only(random_params):
     for n in (0, 1, 3, 8):
         logits = gpt2(ids, **params, n_head=3, n_logits=n)
         assert logits.shape == (n, 61)
-        assert np.allclose(logits, exact[8 - n:], rtol=1e-4, atol=1e-4)
+        assert np.allclose(logits, exact[8 - n :], rtol=1e-4, atol=1e-4)
     assert gpt2(ids, **params, n_head=3, n_logits=10).shape == (8, 61)
 
 
@@ -246,7 +255,7 @@ def plain_greedy(ids, params, n_head, n_tokens):
     ids, n_ctx, chosen = list(ids), len(params["wpe"]), []
     for _ in range(n_tokens):
         if len(ids) > n_ctx:
-            ids = ids[-max(1, n_ctx // 2):]
+            ids = ids[-max(1, n_ctx // 2) :]
         chosen.append(int(np.argmax(gpt2(ids, **params, n_head=n_head)[-1])))
         ids.append(chosen[-1])
     return chosen
@@ -259,7 +268,7 @@ def test_generation_past_the_context_goes_on_from_its_newest_half(random_params,
     prompt = np.random.default_rng(n_prompt).integers(0, 61, n_prompt)
     with pytest.warns(ContextWarning) as caught:
         ours = list(generate(prompt, params, 3, 50))
-    assert len(caught) == 1 and caught[0].filename == __file__     # it points to the caller
+    assert len(caught) == 1 and caught[0].filename == __file__  # it points to the caller
     assert ours == plain_greedy(prompt, params, 3, 50)
 
 
@@ -275,6 +284,28 @@ def test_a_prompt_of_many_pieces_equals_one_in_a_single_pass(random_params):
     assert list(generate(ids, params, 3, 8)) == plain_greedy(ids, params, 3, 8)
 
 
+@pytest.mark.parametrize("n_logits", [0, 1, 40, 130, 290])
+def test_a_context_gives_the_logits_of_the_last_positions_whatever_its_pieces(
+    random_params, n_logits
+):
+    params = random_params(n_ctx=300)
+    ids = np.random.default_rng(0).integers(0, 61, (2, 290))
+    exact = gpt2(ids, **params, n_head=3, n_logits=n_logits)
+    context = Context(params, 3, 290, (2,))
+    assert_close(context.read(ids[:, :7], n_logits=7), gpt2(ids[:, :7], **params, n_head=3))
+    logits = context.read(ids[:, 7:], n_logits=min(n_logits, 283))
+    assert logits.shape == (2, min(n_logits, 283), 61)
+    if n_logits:
+        assert_close(logits, exact[:, -283:])
+
+
+def test_ids_may_be_of_any_integer_type(random_params):
+    params = random_params()
+    exact = list(generate([1, 2, 3], params, 3, 5))
+    for dtype in (np.uint8, np.int32, np.uint64):
+        assert list(generate(np.array([1, 2, 3], dtype), params, 3, 5)) == exact
+
+
 def test_generation_yields_as_it_goes(random_params):
     steps = generate([1, 2], random_params(), 3, 10**9)
     assert all(isinstance(next(steps), int) for _ in range(3))
@@ -288,10 +319,22 @@ def test_samples_of_one_prompt_go_on_side_by_side(random_params):
     assert [step.tolist() for step in side_by_side] == [[i, i, i] for i in greedy]
 
     seen = []
-    drawn = np.array(list(generate(ids, params, 3, 10, temperature=1.5, rng=1, n_samples=4,
-                                   watch=lambda logits, ids: seen.append((logits, ids))))).T
+    drawn = np.array(
+        list(
+            generate(
+                ids,
+                params,
+                3,
+                10,
+                temperature=1.5,
+                rng=1,
+                n_samples=4,
+                watch=lambda logits, ids: seen.append((logits, ids)),
+            )
+        )
+    ).T
     assert drawn.shape == (4, 10) and len({tuple(row) for row in drawn}) == 4
-    for row in range(4):                     # each sample was predicted from its own past
+    for row in range(4):  # each sample was predicted from its own past
         alone = gpt2([*ids, *drawn[row][:-1]], **params, n_head=3)[3:]
         assert_close(np.stack([logits[row] for logits, _ in seen]), alone)
     assert np.array_equal(np.stack([ids for _, ids in seen], axis=1), drawn)
@@ -357,27 +400,37 @@ def test_same_seed_same_text(random_params):
     assert draw(7) != draw(8)
 
 
-@pytest.mark.parametrize("ids, message", [
-    ([], "no token ids"), (3, "no token ids"), ([1, 61], "61 is not in the vocabulary, 0 to 60"),
-    ([-1], "-1 is not"), ([1.0], "whole numbers, not float64"), (["a"], "whole numbers"),
-])
+@pytest.mark.parametrize(
+    "ids, message",
+    [
+        ([], "no token ids"),
+        (3, "no token ids"),
+        ([1, 61], "61 is not in the vocabulary, 0 to 60"),
+        ([-1], "-1 is not"),
+        ([1.0], "whole numbers, not float64"),
+        (["a"], "whole numbers"),
+    ],
+)
 def test_prompts_that_make_no_sense_are_refused_at_the_call(random_params, ids, message):
     for function in (generate, log_probs):
         with pytest.raises(GPT2Error, match=message):
             function(ids, random_params(), 3, *([5] if function is generate else []))
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ({"temperature": -0.1}, "temperature is -0.1"),
-    ({"temperature": math.nan}, "temperature is nan"),
-    ({"temperature": math.inf}, "temperature is inf"),
-    ({"top_k": -1}, "top_k is -1"),
-    ({"top_k": 2.5}, "top_k is 2.5"),
-    ({"top_p": 0}, "top_p is 0"),
-    ({"top_p": 1.01}, "top_p is 1.01"),
-    ({"top_p": -1}, "top_p is -1"),
-    ({"top_p": math.nan}, "top_p is nan"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"temperature": -0.1}, "temperature is -0.1"),
+        ({"temperature": math.nan}, "temperature is nan"),
+        ({"temperature": math.inf}, "temperature is inf"),
+        ({"top_k": -1}, "top_k is -1"),
+        ({"top_k": 2.5}, "top_k is 2.5"),
+        ({"top_p": 0}, "top_p is 0"),
+        ({"top_p": 1.01}, "top_p is 1.01"),
+        ({"top_p": -1}, "top_p is -1"),
+        ({"top_p": math.nan}, "top_p is nan"),
+    ],
+)
 def test_nonsense_settings_are_refused(random_params, arguments, message):
     with pytest.raises(GPT2Error, match=message):
         sample(np.zeros(4), **arguments)
@@ -407,7 +460,8 @@ def test_distributions_equal_those_of_transformers():
     answers = np.load(FIXTURES / "sampling.npz")
     n, rng = 4000, np.random.default_rng(0)
     for (temperature, top_k, top_p), logits, exact in zip(
-            answers["settings"], answers["logits"], answers["probabilities"], strict=True):
+        answers["settings"], answers["logits"], answers["probabilities"], strict=True
+    ):
         drawn = sample(np.broadcast_to(logits, (n, 40)), temperature, int(top_k), top_p, rng)
         share = np.bincount(drawn, minlength=40) / n
         assert np.all(share[exact == 0] == 0)
@@ -421,13 +475,13 @@ def drawn_ids(logits, **settings):
 
 def test_ties_and_limits_at_their_edges():
     assert drawn_ids([1, 1, 1, 1, 0], temperature=1, top_k=2) == {0, 1}
-    assert drawn_ids([0, 1, 1, 1], temperature=1, top_k=1) == {1}       # as greedy does
+    assert drawn_ids([0, 1, 1, 1], temperature=1, top_k=1) == {1}  # as greedy does
     odd_ones = [i % 2 for i in range(200)]
     drawn = drawn_ids(odd_ones, temperature=5, top_k=110)
-    assert {i for i in drawn if i % 2 == 0} <= set(range(0, 20, 2))     # the first ten of the zeros
+    assert {i for i in drawn if i % 2 == 0} <= set(range(0, 20, 2))  # the first ten of the zeros
     assert drawn_ids([1, 2, 3], temperature=1, top_k=99) == {0, 1, 2}
     assert drawn_ids([1, 2, 3], temperature=1, top_k=0) == {0, 1, 2}
-    assert drawn_ids([1, 2, 3], temperature=1, top_p=1e-9) == {2}       # the best always stays
+    assert drawn_ids([1, 2, 3], temperature=1, top_p=1e-9) == {2}  # the best always stays
     assert drawn_ids([0, 0, 0, 0], temperature=1, top_p=0.5) == {0, 1}
     assert drawn_ids([0, 0, 0, 0], temperature=1, top_p=0.51) == {0, 1, 2}
     assert drawn_ids([-math.inf, 0, -math.inf, 0], temperature=1) == {1, 3}
@@ -454,7 +508,7 @@ def test_log_probs_of_a_long_text_predict_each_token_from_half_a_context_or_more
     for t in range(1, 47):
         candidates = []
         for n_seen in range(min(t, n_ctx // 2), min(t, n_ctx) + 1):
-            logits = gpt2(ids[t - n_seen:t], **params, n_head=3)[-1]
+            logits = gpt2(ids[t - n_seen : t], **params, n_head=3)[-1]
             candidates.append(np.log(softmax(logits.astype(np.float64)))[ids[t]])
         assert np.min(np.abs(np.array(candidates) - ours[t - 1])) < 1e-4
     nothing = log_probs([3], params, 3)
@@ -466,61 +520,16 @@ def test_log_probs_do_not_underflow(random_params):
     params = random_params()
     params["wte"] = params["wte"] * 100
     ours = log_probs(np.arange(10), params, 3)
-    assert np.all(np.isfinite(ours)) and ours.min() < -200      # exp(-200) is 0 in float32
-
-
-def test_trace_keeps_what_the_functions_computed_and_stops_when_it_is_done(random_params):
-    params, ids = random_params(), np.arange(5)
-    seen = trace(ids, params, 3)
-    for layer, parameters in zip(seen["blocks"], params["blocks"], strict=True):
-        ln_1, mlp = layer["ln_1"], layer["mlp"]
-        assert np.allclose(ln_1["mean"], ln_1["x"].mean(-1, keepdims=True), atol=1e-6)
-        assert np.allclose(ln_1["variance"], ln_1["x"].var(-1, keepdims=True), atol=1e-5)
-        after = ln_1["x"] + attention(layer_norm(ln_1["x"], **parameters["ln_1"]),
-                                      **parameters["attn"], n_head=3)
-        assert np.array_equal(layer["ln_2"]["x"], after)
-        assert np.array_equal(mlp["activation"], gelu(mlp["hidden"]))
-        attn, c_attn = layer["attn"], parameters["attn"]["c_attn"]
-        qkv = layer_norm(ln_1["x"], **parameters["ln_1"]) @ c_attn["w"] + c_attn["b"]
-        for name, part in zip("qkv", np.split(qkv, 3, axis=-1), strict=True):
-            for head in range(3):
-                assert np.allclose(attn[name][head], part[:, 8 * head:8 * head + 8], atol=1e-5)
-        assert np.array_equal(attn["weights"], softmax(attn["scores"]))
-        assert np.array_equal(np.isinf(attn["scores"][0]), np.triu(np.ones((5, 5), bool), 1))
-        mixed = np.einsum("hqk,hkd->qhd", attn["weights"], attn["v"]).reshape(5, 24)
-        assert np.allclose(attn["heads"], mixed, atol=1e-5)
-    assert np.array_equal(seen["residual"][0], params["wte"][ids] + params["wpe"][:5])
-    before = len(seen["residual"])
-    gpt2(ids, **params, n_head=3)
-    assert len(seen["residual"]) == before
-    with pytest.raises(GPT2Error):
-        trace(np.zeros(21, int), params, 3)
-    with pytest.raises(GPT2Error, match="-1 is not in the vocabulary"):
-        trace([-1], params, 3)
-    assert gpt2_numpy._keep.get() is None     # also after an error
-
-
-def test_keeping_looks_into_any_use_of_the_functions(random_params):
-    params = random_params()
-    x, block = params["wpe"][:5], params["blocks"][0]
-    with keeping() as kept:
-        y = attention(layer_norm(x, **block["ln_1"]), **block["attn"], n_head=3)
-    ln_1, attn = kept
-    assert np.array_equal(ln_1["x"], x) and np.array_equal(attn["weights"], softmax(attn["scores"]))
-    assert np.array_equal(linear(attn["heads"], **block["attn"]["c_proj"]), y)
-    with keeping(["y", "weights"]) as kept:
-        attention(layer_norm(x, **block["ln_1"]), **block["attn"], n_head=3)
-    assert [set(part) for part in kept] == [{"y"}, {"weights"}]
-    layer_norm(x, **block["ln_1"])
-    assert len(kept) == 2
+    assert np.all(np.isfinite(ours)) and ours.min() < -200  # exp(-200) is 0 in float32
 
 
 def test_importing_the_model_needs_numpy_and_the_standard_library_only():
-    import sys
-
     tree = ast.parse(Path(gpt2_numpy.__file__).read_text("utf-8"))
     imported = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-    names = {alias.name.split(".")[0] for node in imported if isinstance(node, ast.Import)
-             for alias in node.names} | {node.module for node in imported
-                                         if isinstance(node, ast.ImportFrom)}
+    names = {
+        alias.name.split(".")[0]
+        for node in imported
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    } | {node.module for node in imported if isinstance(node, ast.ImportFrom)}
     assert names - set(sys.stdlib_module_names) == {"numpy"}
