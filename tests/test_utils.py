@@ -9,6 +9,7 @@ from helpers import GOLDEN_IDS, HPARAMS, MINI, copy_mini_vocabulary, make_model,
 
 import utils
 from encoder import Encoder, EncoderError, get_encoder, train_bpe
+from files import openai_folder
 from utils import ModelError, leaves, load_encoder_hparams_and_params, load_hparams, save_encoder
 
 
@@ -226,7 +227,7 @@ def test_a_tensor_that_is_not_part_of_the_model_is_named(tmp_path, name):
 
 
 def test_the_first_of_a_billion_missing_layers_is_named_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(utils, "memory", lambda: (None, None))
+    monkeypatch.setattr(utils, "measure_memory", lambda: (None, None))
     (make_model(tmp_path) / "hparams.json").write_text(json.dumps(HPARAMS | {"n_layer": 10**9}))
     assert "no tensor model/h2/ln_1/g " in refusal(tmp_path)
 
@@ -240,13 +241,13 @@ def test_a_truncated_checkpoint_is_refused(tmp_path, name, size):
 
 
 def test_a_model_larger_than_the_memory_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(utils, "memory", lambda: (100_000, 100_000))
+    monkeypatch.setattr(utils, "measure_memory", lambda: (100_000, 100_000))
     message = refusal(make_model(tmp_path))
     assert "needs 200.1 MB of memory, and this computer has 0.1 MB" in message
 
 
 def test_too_little_available_memory_is_a_warning(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(utils, "memory", lambda: (10**12, 150 * 10**6))
+    monkeypatch.setattr(utils, "measure_memory", lambda: (10**12, 150 * 10**6))
     load_encoder_hparams_and_params(make_model(tmp_path))
     out, err = capfd.readouterr()
     assert out == ""
@@ -254,21 +255,12 @@ def test_too_little_available_memory_is_a_warning(tmp_path, monkeypatch, capfd):
 
 
 def test_a_small_model_loads_silently_and_a_big_one_is_announced(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(utils, "memory", lambda: (None, None))
+    monkeypatch.setattr(utils, "measure_memory", lambda: (None, None))
     load_encoder_hparams_and_params(make_model(tmp_path))
     assert capfd.readouterr() == ("", "")
     monkeypatch.setattr(utils, "BIG", 1000)
     load_encoder_hparams_and_params(tmp_path)
     assert "0.1 MB of weights" in capfd.readouterr().err
-
-
-def test_a_containers_limit_counts(tmp_path, monkeypatch):
-    unlimited, limited = tmp_path / "memory.max", tmp_path / "memory.limit_in_bytes"
-    unlimited.write_text("max\n")
-    limited.write_text("123456\n")
-    monkeypatch.setattr(utils, "CONTAINER_LIMITS", (unlimited, limited, tmp_path / "none"))
-    total, available = utils.memory()
-    assert total in (123456, None) and available in (123456, None)
 
 
 def flip_a_bit(path, position):
@@ -284,7 +276,7 @@ def test_a_flipped_bit_in_the_weights_is_refused_and_the_tensor_named(tmp_path):
 
 
 def test_large_weights_are_compared_with_their_checksums_once(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(utils, "QUICKLY_VERIFIED", 0)
+    monkeypatch.setattr(openai_folder, "QUICKLY_VERIFIED", 0)
     model = make_model(tmp_path)
     load_encoder_hparams_and_params(model)
     assert "with their checksums" in capfd.readouterr().err
@@ -292,7 +284,7 @@ def test_large_weights_are_compared_with_their_checksums_once(tmp_path, monkeypa
     assert capfd.readouterr().err == ""
     flip_a_bit(model / utils.DATA, -1)  # a new date, so the note no longer fits
     assert "'model/wte'" in refusal(model)
-    (model / utils.VERIFIED).write_text("[")
+    (model / openai_folder.VERIFIED).write_text("[")
     assert "'model/wte'" in refusal(model)
 
 
