@@ -506,7 +506,7 @@ def test_anything_else_instead_of_a_file(server, files, tmp_path, name, content)
 
 
 @pytest.mark.parametrize(
-    ("name", "old", "new"),
+    ("name", "before", "after"),
     [
         ("hparams.json", b'"n_layer": 2', b'"n_layer": 3'),
         ("encoder.json", b'"hell": 258, ', b""),
@@ -516,8 +516,8 @@ def test_anything_else_instead_of_a_file(server, files, tmp_path, name, content)
         ("checkpoint", b"model.ckpt", b"model"),
     ],
 )
-def test_a_file_of_another_model(server, files, tmp_path, name, old, new):
-    server.files[name] = files[name].replace(old, new)
+def test_a_file_of_another_model(server, files, tmp_path, name, before, after):
+    server.files[name] = files[name].replace(before, after)
     assert f"/124M/{name}: " in refusal(tmp_path)
     assert not (tmp_path / "124M" / name).exists()
 
@@ -557,6 +557,19 @@ def test_a_vocabulary_that_does_not_fit_its_merges_is_fetched_again(server, file
     assert "/124M/vocab.bpe: " in refusal(tmp_path)
     server.files["encoder.json"] = files["encoder.json"]
     assert_complete(download("124M", tmp_path), files)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"\xff", "not UTF-8 from byte 0 on"),
+        (b"h e", "no merge makes 'hel', which is in encoder.json"),
+    ],
+)
+def test_a_vocabulary_is_refused_by_the_name_that_it_would_have(server, tmp_path, content, problem):
+    server.files["vocab.bpe"] = content
+    path = tmp_path / "124M" / "vocab.bpe"
+    assert f"/124M/vocab.bpe: {path}: {problem}; run again later" in refusal(tmp_path)
 
 
 def test_an_index_of_two_shards_is_refused_before_the_weights_are_fetched(server, tmp_path):

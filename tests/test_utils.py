@@ -10,7 +10,15 @@ from helpers import GOLDEN_IDS, HPARAMS, MINI, copy_mini_vocabulary, make_model,
 import utils
 from encoder import Encoder, EncoderError, get_encoder, train_bpe
 from files import openai_folder
-from utils import ModelError, leaves, load_encoder_hparams_and_params, load_hparams, save_encoder
+from files.tf_checkpoint import CheckpointError
+from utils import (
+    ModelError,
+    leaves,
+    load_encoder_hparams_and_params,
+    load_hparams,
+    save_encoder,
+    save_model,
+)
 
 
 def refusal(*args, **kwargs):
@@ -323,10 +331,41 @@ def test_tree_map_works_on_the_leaves_in_the_same_place_of_several_trees():
         utils.tree_map(max, {"a": 1}, {"b": 3})
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_a_saved_model_comes_back(tmp_path, dtype):
+    encoder, hparams, params = load_encoder_hparams_and_params(make_model(tmp_path / "a"))
+    save_model(str(tmp_path / "made" / "b"), encoder, hparams, params, dtype)
+    assert sorted(os.listdir(tmp_path / "made" / "b")) == sorted(utils.FILES)
+    again = load_encoder_hparams_and_params(tmp_path / "made" / "b")
+    assert again[0].encoder == encoder.encoder and again[1] == hparams
+    for array, saved in zip(leaves(params), leaves(again[2]), strict=True):
+        np.testing.assert_array_equal(array.astype(dtype), saved)
+    size = os.path.getsize(tmp_path / "made" / "b" / utils.DATA)
+    assert size == utils.n_parameters(hparams) * np.dtype(dtype).itemsize
+
+
+def test_a_model_is_saved_over_itself(tmp_path):
+    encoder, hparams, params = load_encoder_hparams_and_params(make_model(tmp_path))
+    before = (tmp_path / utils.DATA).read_bytes()
+    save_model(tmp_path, encoder, hparams, params)
+    assert (tmp_path / utils.DATA).read_bytes() == before
+
+
+@pytest.mark.parametrize("value", [70_000.0, -70_000.0])
+def test_a_weight_too_large_for_float16_is_named_before_anything_is_written(tmp_path, value):
+    encoder, hparams, params = load_encoder_hparams_and_params(make_model(tmp_path / "a"))
+    params = utils.tree_map(np.array, params)
+    params["blocks"][1]["mlp"]["c_fc"]["w"][3, 5] = value
+    with pytest.raises(CheckpointError) as error:
+        save_model(tmp_path / "b", encoder, hparams, params, np.float16)
+    assert str(error.value) == "model/h1/mlp/c_fc/w has a weight too large for float16"
+    assert not (tmp_path / "b").exists()
+
+
 def test_saved_vocabulary_comes_back(tmp_path):
     for enc in (get_encoder(MINI), train_bpe("川は川は Река Река # # ## \x00\x00 " * 3, 276)):
-        save_encoder(enc, str(tmp_path / "new" / "folder"))
-        same = get_encoder(tmp_path / "new" / "folder")
+        save_encoder(enc, str(tmp_path / "made" / "folder"))
+        same = get_encoder(tmp_path / "made" / "folder")
         assert (same.encoder, same.bpe_merges) == (enc.encoder, enc.bpe_merges)
         assert same.encode("# 川は!") == enc.encode("# 川は!")
 
