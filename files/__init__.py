@@ -1,1 +1,1 @@
-"""File formats and fetching: TensorFlow's checkpoints, downloads, files written whole."""
+"""Formats and fetching: checkpoints, model folders, names, downloads, files written whole."""

@@ -80,6 +80,12 @@ def test_left_over_tensors_are_counted_and_the_first_named():
     )
 
 
+def test_only_weights_of_linear_layers_have_an_axis_more():
+    named = name_tensors({"raw": np.zeros(2), "mlp": {"w": np.zeros((2, 3)), "b": np.zeros(3)}})
+    shapes = {name: array.shape for name, array in named.items()}
+    assert shapes == {"model/raw": (2,), "model/mlp/w": (1, 2, 3), "model/mlp/b": (3,)}
+
+
 def test_naming_keeps_no_array():
     params = nest_tensors(make_tensors(), SHAPES)
     gone = weakref.ref(params["wte"])

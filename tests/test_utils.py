@@ -9,7 +9,16 @@ from helpers import GOLDEN_IDS, HPARAMS, MINI, copy_mini_vocabulary, make_model,
 
 import utils
 from encoder import Encoder, EncoderError, get_encoder, train_bpe
-from utils import ModelError, leaves, load_encoder_hparams_and_params, load_hparams, save_encoder
+from files import openai_folder
+from files.tf_checkpoint import CheckpointError
+from utils import (
+    ModelError,
+    leaves,
+    load_encoder_hparams_and_params,
+    load_hparams,
+    save_encoder,
+    save_model,
+)
 
 
 def refusal(*args, **kwargs):
@@ -226,7 +235,7 @@ def test_a_tensor_that_is_not_part_of_the_model_is_named(tmp_path, name):
 
 
 def test_the_first_of_a_billion_missing_layers_is_named_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(utils, "memory", lambda: (None, None))
+    monkeypatch.setattr(utils, "measure_memory", lambda: (None, None))
     (make_model(tmp_path) / "hparams.json").write_text(json.dumps(HPARAMS | {"n_layer": 10**9}))
     assert "no tensor model/h2/ln_1/g " in refusal(tmp_path)
 
@@ -240,13 +249,13 @@ def test_a_truncated_checkpoint_is_refused(tmp_path, name, size):
 
 
 def test_a_model_larger_than_the_memory_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(utils, "memory", lambda: (100_000, 100_000))
+    monkeypatch.setattr(utils, "measure_memory", lambda: (100_000, 100_000))
     message = refusal(make_model(tmp_path))
     assert "needs 200.1 MB of memory, and this computer has 0.1 MB" in message
 
 
 def test_too_little_available_memory_is_a_warning(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(utils, "memory", lambda: (10**12, 150 * 10**6))
+    monkeypatch.setattr(utils, "measure_memory", lambda: (10**12, 150 * 10**6))
     load_encoder_hparams_and_params(make_model(tmp_path))
     out, err = capfd.readouterr()
     assert out == ""
@@ -254,21 +263,12 @@ def test_too_little_available_memory_is_a_warning(tmp_path, monkeypatch, capfd):
 
 
 def test_a_small_model_loads_silently_and_a_big_one_is_announced(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(utils, "memory", lambda: (None, None))
+    monkeypatch.setattr(utils, "measure_memory", lambda: (None, None))
     load_encoder_hparams_and_params(make_model(tmp_path))
     assert capfd.readouterr() == ("", "")
     monkeypatch.setattr(utils, "BIG", 1000)
     load_encoder_hparams_and_params(tmp_path)
     assert "0.1 MB of weights" in capfd.readouterr().err
-
-
-def test_a_containers_limit_counts(tmp_path, monkeypatch):
-    unlimited, limited = tmp_path / "memory.max", tmp_path / "memory.limit_in_bytes"
-    unlimited.write_text("max\n")
-    limited.write_text("123456\n")
-    monkeypatch.setattr(utils, "CONTAINER_LIMITS", (unlimited, limited, tmp_path / "none"))
-    total, available = utils.memory()
-    assert total in (123456, None) and available in (123456, None)
 
 
 def flip_a_bit(path, position):
@@ -284,7 +284,7 @@ def test_a_flipped_bit_in_the_weights_is_refused_and_the_tensor_named(tmp_path):
 
 
 def test_large_weights_are_compared_with_their_checksums_once(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(utils, "QUICKLY_VERIFIED", 0)
+    monkeypatch.setattr(openai_folder, "QUICKLY_VERIFIED", 0)
     model = make_model(tmp_path)
     load_encoder_hparams_and_params(model)
     assert "with their checksums" in capfd.readouterr().err
@@ -292,7 +292,7 @@ def test_large_weights_are_compared_with_their_checksums_once(tmp_path, monkeypa
     assert capfd.readouterr().err == ""
     flip_a_bit(model / utils.DATA, -1)  # a new date, so the note no longer fits
     assert "'model/wte'" in refusal(model)
-    (model / utils.VERIFIED).write_text("[")
+    (model / openai_folder.VERIFIED).write_text("[")
     assert "'model/wte'" in refusal(model)
 
 
@@ -331,10 +331,41 @@ def test_tree_map_works_on_the_leaves_in_the_same_place_of_several_trees():
         utils.tree_map(max, {"a": 1}, {"b": 3})
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_a_saved_model_comes_back(tmp_path, dtype):
+    encoder, hparams, params = load_encoder_hparams_and_params(make_model(tmp_path / "a"))
+    save_model(str(tmp_path / "made" / "b"), encoder, hparams, params, dtype)
+    assert sorted(os.listdir(tmp_path / "made" / "b")) == sorted(utils.FILES)
+    again = load_encoder_hparams_and_params(tmp_path / "made" / "b")
+    assert again[0].encoder == encoder.encoder and again[1] == hparams
+    for array, saved in zip(leaves(params), leaves(again[2]), strict=True):
+        np.testing.assert_array_equal(array.astype(dtype), saved)
+    size = os.path.getsize(tmp_path / "made" / "b" / utils.DATA)
+    assert size == utils.n_parameters(hparams) * np.dtype(dtype).itemsize
+
+
+def test_a_model_is_saved_over_itself(tmp_path):
+    encoder, hparams, params = load_encoder_hparams_and_params(make_model(tmp_path))
+    before = (tmp_path / utils.DATA).read_bytes()
+    save_model(tmp_path, encoder, hparams, params)
+    assert (tmp_path / utils.DATA).read_bytes() == before
+
+
+@pytest.mark.parametrize("value", [70_000.0, -70_000.0])
+def test_a_weight_too_large_for_float16_is_named_before_anything_is_written(tmp_path, value):
+    encoder, hparams, params = load_encoder_hparams_and_params(make_model(tmp_path / "a"))
+    params = utils.tree_map(np.array, params)
+    params["blocks"][1]["mlp"]["c_fc"]["w"][3, 5] = value
+    with pytest.raises(CheckpointError) as error:
+        save_model(tmp_path / "b", encoder, hparams, params, np.float16)
+    assert str(error.value) == "model/h1/mlp/c_fc/w has a weight too large for float16"
+    assert not (tmp_path / "b").exists()
+
+
 def test_saved_vocabulary_comes_back(tmp_path):
     for enc in (get_encoder(MINI), train_bpe("川は川は Река Река # # ## \x00\x00 " * 3, 276)):
-        save_encoder(enc, str(tmp_path / "new" / "folder"))
-        same = get_encoder(tmp_path / "new" / "folder")
+        save_encoder(enc, str(tmp_path / "made" / "folder"))
+        same = get_encoder(tmp_path / "made" / "folder")
         assert (same.encoder, same.bpe_merges) == (enc.encoder, enc.bpe_merges)
         assert same.encode("# 川は!") == enc.encode("# 川は!")
 

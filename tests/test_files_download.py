@@ -20,6 +20,8 @@ import urllib3
 from helpers import HPARAMS, make_model, make_tensors
 
 import utils
+from files import download as fetching
+from files import openai_folder
 from utils import DATA, FILES, INDEX, ModelError, download
 
 TOO_LATE = 20  # seconds after which a test that waits for another process has failed
@@ -126,7 +128,7 @@ def cut(n, answer=serve):
         write = handler.wfile.write
         sent = 0
 
-        def write_some(data):
+        def write_up_to_n(data):
             nonlocal sent
             if data.startswith(b"HTTP/"):
                 return write(data)
@@ -134,7 +136,7 @@ def cut(n, answer=serve):
             sent += len(data[: n - sent])
             return len(data)
 
-        handler.wfile.write = write_some
+        handler.wfile.write = write_up_to_n
         answer(handler, body)
         handler.wfile.write = write
         handler.close_connection = True
@@ -180,12 +182,12 @@ def server(files, monkeypatch):
     monkeypatch.setenv("GPT2_BASE_URL", f"{server.url}/models/")
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setattr(utils, "RELEASED", {"124M": tuple(HPARAMS.values())})
-    monkeypatch.setattr(utils, "CHUNK", 1000)
-    monkeypatch.setattr(utils, "READ_TIMEOUT", 0.2)
-    monkeypatch.setattr(utils, "ATTEMPTS", 3)
-    monkeypatch.setattr(utils, "FIRST_WAIT", 0.001)
-    monkeypatch.setattr(utils, "LONGEST_WAIT", 0.01)
-    monkeypatch.setattr(utils, "LOCK_WAIT", 0.01)
+    monkeypatch.setattr(fetching, "CHUNK", 1000)
+    monkeypatch.setattr(fetching, "READ_TIMEOUT", 0.2)
+    monkeypatch.setattr(fetching, "ATTEMPTS", 3)
+    monkeypatch.setattr(fetching, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr(fetching, "LONGEST_WAIT", 0.01)
+    monkeypatch.setattr(fetching, "LOCK_WAIT", 0.01)
     yield server
     server.close()
 
@@ -226,7 +228,7 @@ def test_a_model_is_downloaded_once_and_loads(server, files, tmp_path, capfd):
 def test_a_large_download_is_not_compared_with_its_checksums_again(
     server, tmp_path, monkeypatch, capfd
 ):
-    monkeypatch.setattr(utils, "QUICKLY_VERIFIED", 0)
+    monkeypatch.setattr(openai_folder, "QUICKLY_VERIFIED", 0)
     utils.load_encoder_hparams_and_params("124M", tmp_path)
     assert capfd.readouterr().err.count("checksum") == 1
 
@@ -237,13 +239,13 @@ def test_a_cut_download_goes_on_where_it_stopped(server, files, tmp_path, n):
     server.faults[DATA] = [cut(n)]
     assert_complete(download("124M", tmp_path), files)
     first, second = server.starts(DATA)
-    assert first == 0 and n - utils.CHUNK < second <= n  # an incomplete chunk may be lost
+    assert first == 0 and n - fetching.CHUNK < second <= n  # an incomplete chunk may be lost
     assert not second or server.ranges(DATA)[1].endswith(f"-{len(files[DATA]) - 1}")
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_every_file_is_resumed(server, files, tmp_path, monkeypatch, name):
-    monkeypatch.setattr(utils, "CHUNK", 5)
+    monkeypatch.setattr(fetching, "CHUNK", 5)
     server.faults[name] = [cut(10), cut(5)]
     assert_complete(download("124M", tmp_path), files)
     assert server.starts(name) == [0, 10, 15]
@@ -258,7 +260,7 @@ def test_progress_starts_the_count_of_attempts_anew(server, files, tmp_path):
 def test_without_progress_attempts_come_to_an_end(server, tmp_path):
     server.faults[DATA] = [cut(5000)] + [cut(0)] * 20
     assert "broke off" in refusal(tmp_path)
-    assert len(server.ranges(DATA)) == 1 + utils.ATTEMPTS - 1
+    assert len(server.ranges(DATA)) == 1 + fetching.ATTEMPTS - 1
 
 
 def test_a_server_without_ranges_starts_from_the_beginning(server, files, tmp_path):
@@ -270,7 +272,7 @@ def test_a_server_without_ranges_starts_from_the_beginning(server, files, tmp_pa
 def test_a_server_without_ranges_that_always_cuts_comes_to_an_end(server, tmp_path):
     server.faults[DATA] = [cut(9000, serve_without_ranges)] * 20
     assert "broke off" in refusal(tmp_path)
-    assert server.ranges(DATA) == [None] * utils.ATTEMPTS
+    assert server.ranges(DATA) == [None] * fetching.ATTEMPTS
 
 
 def test_azures_old_answers_are_understood(server, files, tmp_path):
@@ -284,7 +286,7 @@ def test_azures_old_answers_are_understood(server, files, tmp_path):
 def test_a_new_version_is_fetched_from_its_beginning(server, files, tmp_path):
     server.faults["encoder.json"] = [cut(2000), status(404)]
     refusal(tmp_path)
-    part = utils.part_of(tmp_path / "124M" / "encoder.json")
+    part = fetching.part_of(tmp_path / "124M" / "encoder.json")
     assert part.read_bytes() == files["encoder.json"][:2000]
     server.etag = '"2"'
     server.files["encoder.json"] = files["encoder.json"].replace(b", ", b",  ")
@@ -309,8 +311,8 @@ def test_a_range_of_a_new_version_is_thrown_away(server, files, tmp_path):
 )
 def test_a_wrong_content_range_is_thrown_away(server, files, tmp_path, content_range):
     def wrong(handler, body):
-        given = content_range.format(last=len(body) - 1, size=len(body))
-        send(handler, 206, body[5000:], ETag='"1"', Content_Range=given)
+        span = content_range.format(last=len(body) - 1, size=len(body))
+        send(handler, 206, body[5000:], ETag='"1"', Content_Range=span)
 
     server.faults[DATA] = [cut(5000), wrong]
     assert_complete(download("124M", tmp_path), files)
@@ -318,11 +320,11 @@ def test_a_wrong_content_range_is_thrown_away(server, files, tmp_path, content_r
 
 
 def test_a_server_may_send_less_than_the_asked_range(server, files, tmp_path):
-    def some(handler, body):
+    def serve_a_hundred(handler, body):
         headers = {"ETag": '"1"', "Content_Range": f"bytes 5000-5099/{len(body)}"}
         send(handler, 206, body[5000:5100], **headers)
 
-    server.faults[DATA] = [cut(5000), some]
+    server.faults[DATA] = [cut(5000), serve_a_hundred]
     assert_complete(download("124M", tmp_path), files)
     assert server.starts(DATA) == [0, 5000, 5100]
 
@@ -330,10 +332,10 @@ def test_a_server_may_send_less_than_the_asked_range(server, files, tmp_path):
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("extra", [0, 1])
 def test_a_part_file_that_is_complete_or_too_long(server, files, tmp_path, name, extra):
-    part = utils.part_of(tmp_path / "124M" / name)
+    part = fetching.part_of(tmp_path / "124M" / name)
     part.parent.mkdir()
     part.write_bytes(files[name] + bytes(extra))
-    utils.etag_of(part).write_text('"1"')
+    fetching.etag_of(part).write_text('"1"')
     assert_complete(download("124M", tmp_path), files)
     asked = len(server.ranges(name))
     assert asked == (2 if name != DATA else extra)  # a range, its refusal (416), all of it
@@ -341,11 +343,11 @@ def test_a_part_file_that_is_complete_or_too_long(server, files, tmp_path, name,
 
 @pytest.mark.parametrize("etag", [None, b"", b"\xff\n\x00"])
 def test_a_part_file_of_unknown_version_is_begun_anew(server, files, tmp_path, etag):
-    part = utils.part_of(tmp_path / "124M" / DATA)
+    part = fetching.part_of(tmp_path / "124M" / DATA)
     part.parent.mkdir()
     part.write_bytes(b"?" * 500)
     if etag is not None:
-        utils.etag_of(part).write_bytes(etag)
+        fetching.etag_of(part).write_bytes(etag)
     assert_complete(download("124M", tmp_path), files)
     assert server.ranges(DATA) == [None]
 
@@ -399,7 +401,7 @@ def test_weights_without_an_end_are_stopped(server, files, tmp_path):
 
     server.faults[DATA] = [endless]
     assert "bytes long instead of" in refusal(tmp_path)
-    assert utils.part_of(tmp_path / "124M" / DATA).stat().st_size < len(files[DATA]) + 2000
+    assert fetching.part_of(tmp_path / "124M" / DATA).stat().st_size < len(files[DATA]) + 2000
     assert_complete(download("124M", tmp_path), files)
 
 
@@ -410,7 +412,7 @@ def test_a_small_file_without_an_end_is_stopped(server, files, tmp_path, monkeyp
         while not handler.server_of_files.released.is_set():
             handler.wfile.write(bytes(10_000))
 
-    monkeypatch.setattr(utils, "SMALL_FILE", 50_000)
+    monkeypatch.setattr(fetching, "SMALL_FILE", 50_000)
     server.faults["vocab.bpe"] = [endless]
     assert "far more than this file has" in refusal(tmp_path)
     assert_complete(download("124M", tmp_path), files)
@@ -435,12 +437,12 @@ def test_an_odd_retry_after_is_ignored(server, files, tmp_path, retry_after):
 def test_the_waits_double_up_to_the_longest_and_heed_retry_after(server, tmp_path, monkeypatch):
     waits = []
     monkeypatch.setattr(time, "sleep", waits.append)
-    monkeypatch.setattr(utils, "ATTEMPTS", 9)
-    monkeypatch.setattr(utils, "FIRST_WAIT", 1)
-    monkeypatch.setattr(utils, "LONGEST_WAIT", 60)
+    monkeypatch.setattr(fetching, "ATTEMPTS", 9)
+    monkeypatch.setattr(fetching, "FIRST_WAIT", 1)
+    monkeypatch.setattr(fetching, "LONGEST_WAIT", 60)
     asked = [None, None, 7, None, 10**9, None, None, None, None]
     headers = [{} if seconds is None else {"Retry_After": seconds} for seconds in asked]
-    server.faults["hparams.json"] = [status(503, **given) for given in headers]
+    server.faults["hparams.json"] = [status(503, **header) for header in headers]
     refusal(tmp_path)
     assert waits == [1, 2, 7, 8, 60, 32, 60, 60]
 
@@ -450,7 +452,7 @@ def test_a_fault_that_does_not_pass_ends_in_one_line(server, tmp_path):
     message = refusal(tmp_path)
     assert f"{server.url}/models/124M/vocab.bpe: the server answered 503" in message
     assert "GPT2_BASE_URL" in message and str(tmp_path / "124M") in message
-    assert len(server.ranges("vocab.bpe")) == utils.ATTEMPTS
+    assert len(server.ranges("vocab.bpe")) == fetching.ATTEMPTS
     assert not (tmp_path / "124M" / "vocab.bpe").exists()
 
 
@@ -498,13 +500,13 @@ def test_anything_else_instead_of_a_file(server, files, tmp_path, name, content)
     message = refusal(tmp_path)
     assert f"/124M/{name}: " in message
     assert not (tmp_path / "124M" / name).exists()
-    assert name == DATA or not utils.part_of(tmp_path / "124M" / name).exists()
+    assert name == DATA or not fetching.part_of(tmp_path / "124M" / name).exists()
     server.files[name] = files[name]
     assert_complete(download("124M", tmp_path), files)
 
 
 @pytest.mark.parametrize(
-    ("name", "old", "new"),
+    ("name", "before", "after"),
     [
         ("hparams.json", b'"n_layer": 2', b'"n_layer": 3'),
         ("encoder.json", b'"hell": 258, ', b""),
@@ -514,8 +516,8 @@ def test_anything_else_instead_of_a_file(server, files, tmp_path, name, content)
         ("checkpoint", b"model.ckpt", b"model"),
     ],
 )
-def test_a_file_of_another_model(server, files, tmp_path, name, old, new):
-    server.files[name] = files[name].replace(old, new)
+def test_a_file_of_another_model(server, files, tmp_path, name, before, after):
+    server.files[name] = files[name].replace(before, after)
     assert f"/124M/{name}: " in refusal(tmp_path)
     assert not (tmp_path / "124M" / name).exists()
 
@@ -535,7 +537,7 @@ def test_wrong_bytes_in_the_weights_are_found_and_the_tensor_named(server, files
     message = refusal(tmp_path)
     assert re.search("'model/[a-z0-9_/]+' do not match their checksum", message)
     assert not (tmp_path / "124M" / DATA).exists()
-    assert not utils.part_of(tmp_path / "124M" / DATA).exists()
+    assert not fetching.part_of(tmp_path / "124M" / DATA).exists()
     server.files[DATA] = files[DATA]
     assert_complete(download("124M", tmp_path), files)
 
@@ -557,6 +559,19 @@ def test_a_vocabulary_that_does_not_fit_its_merges_is_fetched_again(server, file
     assert_complete(download("124M", tmp_path), files)
 
 
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"\xff", "not UTF-8 from byte 0 on"),
+        (b"h e", "no merge makes 'hel', which is in encoder.json"),
+    ],
+)
+def test_a_vocabulary_is_refused_by_the_name_that_it_would_have(server, tmp_path, content, problem):
+    server.files["vocab.bpe"] = content
+    path = tmp_path / "124M" / "vocab.bpe"
+    assert f"/124M/vocab.bpe: {path}: {problem}; run again later" in refusal(tmp_path)
+
+
 def test_an_index_of_two_shards_is_refused_before_the_weights_are_fetched(server, tmp_path):
     index = Path(__file__).parent / "fixtures" / "two_shards.ckpt.index"
     server.files[INDEX] = index.read_bytes()
@@ -570,6 +585,50 @@ def test_an_index_with_other_tensors_is_refused(server, tmp_path):
     folder = make_model(tmp_path / "other", tensors)
     server.files |= {name: (folder / name).read_bytes() for name in (INDEX, DATA)}
     assert "no tensor model/h1/ln_1/b" in refusal(tmp_path)
+
+
+def fetch_two(server, folder, check=lambda name, part: None, sizes=(None, None)):
+    """Fetch the files a and b, which are of no model, and are checked together."""
+    server.files |= {"a": b"the first", "b": b"the second"}
+    sizes = dict(zip("ab", sizes, strict=True))
+    return fetching.fetch_missing(server.url, folder, sizes, check, {"b": "a"}, "fetching two")
+
+
+def test_any_files_are_fetched_in_their_order_and_named(server, tmp_path, capfd):
+    checked = []
+
+    def check(name, part):
+        checked.append((name, part.name, part.read_bytes()))
+
+    assert fetch_two(server, tmp_path / "made", check, (9, None)) == ["a", "b"]
+    assert checked == [("a", "a.part", b"the first"), ("b", "b.part", b"the second")]
+    assert (tmp_path / "made" / "b").read_bytes() == b"the second"
+    assert fetch_two(server, tmp_path / "made", check) == []
+    (tmp_path / "made" / "a").unlink()
+    assert fetch_two(server, tmp_path / "made", check) == ["a"]
+    assert capfd.readouterr().err.count("fetching two") == 2
+
+
+def test_a_file_that_fails_its_check_goes_with_its_partner(server, tmp_path):
+    def check(name, part):
+        if name == "b":
+            raise ValueError("does not fit\na")
+
+    with pytest.raises(fetching.DownloadError) as caught:
+        fetch_two(server, tmp_path, check)
+    assert str(caught.value) == f"{server.url}/b: does not fit a"
+    assert os.listdir(tmp_path) == ["download.lock"]
+
+
+def test_room_is_needed_for_what_is_lacking_of_all_files(server, tmp_path, monkeypatch):
+    (tmp_path / "a").write_bytes(bytes(10**6))
+    (tmp_path / "b.part").write_bytes(bytes(2 * 10**6))
+    room = fetching.SMALL_FILE + 3 * 10**6
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=room - 1))
+    with pytest.raises(fetching.DiskError, match=r"needs 19\.8 MB, 19\.8 MB are free$"):
+        fetch_two(server, tmp_path, sizes=(10**6, 5 * 10**6))
+    fetching.check_disk(tmp_path, {"a": 10**6, "b": 5 * 10**6 - 1, "c": None})
 
 
 @pytest.fixture
@@ -596,7 +655,7 @@ def test_a_lost_connection_is_waited_for(server, files, tmp_path, monkeypatch):
 
     network = [broken, broken, working]  # in the pauses after a cut and two vain attempts
     monkeypatch.setattr(time, "sleep", lambda wait: monkeypatch.setattr(connect, network.pop(0)))
-    monkeypatch.setattr(utils, "ATTEMPTS", 4)
+    monkeypatch.setattr(fetching, "ATTEMPTS", 4)
     server.faults[DATA] = [cut(5000)]
     assert_complete(download("124M", tmp_path), files)
     assert not network and server.starts(DATA) == [0, 5000]
@@ -668,10 +727,10 @@ def test_a_disk_that_fills_up_keeps_the_part_file(server, files, tmp_path, monke
         return Full(file) if Path(path).name == f"{DATA}.part" else file
 
     with monkeypatch.context() as patch:
-        patch.setattr(utils, "open", open_full, raising=False)
+        patch.setattr(fetching, "open", open_full, raising=False)
         message = refusal(tmp_path)
     assert os.strerror(errno.ENOSPC) in message and "make room" in message
-    assert utils.part_of(tmp_path / "124M" / DATA).stat().st_size == 50_000
+    assert fetching.part_of(tmp_path / "124M" / DATA).stat().st_size == 50_000
     assert_complete(download("124M", tmp_path), files)
     assert server.ranges(DATA) == [None, f"bytes=50000-{len(files[DATA]) - 1}"]
 
@@ -688,7 +747,7 @@ def test_a_file_in_place_of_the_folder_is_one_line(server, tmp_path):
 
 
 def test_a_model_larger_than_the_memory_is_not_fetched(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(utils, "memory", lambda: (100_000, None))
+    monkeypatch.setattr(utils, "measure_memory", lambda: (100_000, None))
     assert "take a smaller model" in refusal(tmp_path)
     assert server.requests == []
 
@@ -715,8 +774,9 @@ def test_control_c_keeps_the_part_file_and_passes_on(server, files, tmp_path, mo
 
 PROGRAM = f"""
 import sys, utils
+from files import download
 utils.RELEASED = {{"124M": {tuple(HPARAMS.values())}}}
-utils.CHUNK, utils.LOCK_WAIT = 1000, 0.01
+download.CHUNK, download.LOCK_WAIT = 1000, 0.01
 utils.download("124M", sys.argv[1])
 """
 
@@ -739,7 +799,7 @@ def wait_until(condition):
 
 def test_killed_half_way_and_run_again(server, files, tmp_path):
     server.faults[DATA] = [stall_after(60_000)]
-    part = utils.part_of(tmp_path / "124M" / DATA)
+    part = fetching.part_of(tmp_path / "124M" / DATA)
     process = start_download(tmp_path)
     wait_until(lambda: part.exists() and part.stat().st_size >= 50_000)
     process.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
@@ -754,7 +814,7 @@ def test_killed_half_way_and_run_again(server, files, tmp_path):
 
 def test_of_two_processes_one_downloads_and_the_other_waits(server, files, tmp_path, capfd):
     server.faults[DATA] = [stall_after(60_000)]
-    part = utils.part_of(tmp_path / "124M" / DATA)
+    part = fetching.part_of(tmp_path / "124M" / DATA)
     first = start_download(tmp_path)
     wait_until(lambda: part.exists() and part.stat().st_size >= 50_000)
     second = start_download(tmp_path)

@@ -1,0 +1,298 @@
+"""Downloads that may be cut off at any moment, and run again.
+
+Each file grows under its name with ".part" added, and gets its own name only when it is complete
+and has been checked, so whatever has its own name can be trusted. What is true of a .part file is
+told by the file itself and the ".part.etag" beside it (the server's mark of the version it is a
+part of): there is no other state to lose. Source: RFC 9110, section 14 (range requests).
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import sys
+import time
+
+from files.lock import try_lock
+from files.messages import notice, one_line, readable
+
+SMALL_FILE = 16 * 2**20  # bytes: no file whose size is not known beforehand may be larger
+
+CHUNK = 2**16  # bytes
+CONNECT_TIMEOUT = 10  # seconds
+READ_TIMEOUT = 30  # seconds without a single byte
+ATTEMPTS = 6  # in a row without progress, before a download is given up
+FIRST_WAIT, LONGEST_WAIT = 1, 60  # seconds between two attempts: doubled each time, up to this
+LOCK_WAIT = 0.5  # seconds between two looks at another process's lock
+
+
+class DownloadError(Exception):
+    """A file cannot be fetched: one line that says which, and why."""
+
+
+class DiskError(DownloadError):
+    """There is too little room for the files: one line that says where, and how much they need."""
+
+
+class Interrupted(Exception):
+    """An attempt to download stopped by something that may pass; never leaves this file.
+
+    wait: seconds that the server asks to wait
+    unreachable: there was no connection to it at all
+    """
+
+    def __init__(self, reason, wait=0.0, unreachable=False):
+        super().__init__(reason)
+        self.wait, self.unreachable = wait, unreachable
+
+
+def fetch_missing(url, folder, sizes, check, partners, announcement):
+    """Fetch those files that a folder lacks, each whole and checked: a list of their names.
+
+    sizes: {name: bytes, or None where nobody knows beforehand}; each file is at url/name, and they
+        are fetched in this order
+    check: called as check(name, part) with each finished file, which still lies under the name
+        `part`; raises ValueError that says what is wrong with it
+    partners: {name: the file before it that it is checked with}; where two do not fit together,
+        either may be wrong, and both are fetched again
+    announcement: a notice, before anything is fetched
+
+    The folder is made if there is none. Of two processes the second waits, and finds the work done.
+    Raises DownloadError, and OSError where the folder cannot be written to; after either, as after
+    Ctrl-C or a power cut, the same call goes on where this one stopped.
+    """
+    import requests  # not at the top: a small model has spoken by the time that this is imported
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with hold_lock(folder / "download.lock"), requests.Session() as session:
+        missing = [name for name in sizes if not (folder / name).is_file()]
+        if missing:
+            check_disk(folder, sizes)
+            notice(announcement)
+        for name in missing:
+            path = folder / name
+            try:
+                part = fetch(session, f"{url}/{name}", path, sizes[name])
+                check_part(check, part, path, partners)
+            except ValueError as error:
+                raise DownloadError(f"{url}/{name}: {one_line(error)}") from error
+            # A crash of the machine must not leave the name without the bytes.
+            with open(part, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(part, path)
+            etag_of(part).unlink(missing_ok=True)
+    return missing
+
+
+@contextlib.contextmanager
+def hold_lock(path):
+    """Hold a lock, after waiting for whoever holds it."""
+    with open(path, "a") as file:
+        if not try_lock(file):
+            notice(f"another process is downloading into {path.parent}, waiting for it")
+            while not try_lock(file):
+                time.sleep(LOCK_WAIT)
+        yield
+
+
+def check_disk(folder, sizes):
+    """Raise DiskError unless the disk has room for what the folder and its .part files lack."""
+    needed = SMALL_FILE
+    for name, size in sizes.items():
+        path = folder / name
+        needed += max(0, (size or 0) - (size_of(path) or size_of(part_of(path))))
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise DiskError(
+            f"not enough disk space: {folder} needs {readable(needed)}, {readable(free)} are free"
+        )
+
+
+def check_part(check, part, path, partners):
+    """Remove a finished .part file that is not what it should be. Raises ValueError."""
+    problem = None
+    try:
+        check(path.name, part)
+    except ValueError as error:
+        problem = one_line(error)
+    if problem:  # no longer inside `except`: Windows removes no file that a traceback keeps mapped
+        discard(part)
+        if path.name in partners:
+            path.with_name(partners[path.name]).unlink()
+        raise ValueError(problem)
+
+
+def fetch(session, url, path, size=None):
+    """Download url into a .part file beside path, through interruptions: the .part's path.
+
+    size: of the whole file in bytes, where it is known beforehand. An attempt that takes the file
+    further than it has been starts the count of attempts anew. Raises ValueError.
+    """
+    from tqdm import tqdm
+
+    part = part_of(path)
+    before = furthest = size_of(part)
+    failures = 0
+    bar = {"desc": path.name, "total": size, "unit": "B", "unit_scale": True, "initial": before}
+    with tqdm(**bar, file=sys.stderr, disable=None) as bar:  # None: unless it is not a terminal
+        while size is None or size_of(part) != size:
+            try:
+                fetch_rest(session, url, part, size, bar)
+                break
+            except Interrupted as fault:
+                failures = 1 if size_of(part) > furthest else failures + 1
+                furthest = max(furthest, size_of(part))
+                if failures == ATTEMPTS or (fault.unreachable and furthest == before):
+                    raise ValueError(str(fault)) from fault
+                wait = min(max(FIRST_WAIT * 2 ** (failures - 1), fault.wait), LONGEST_WAIT)
+                bar.write(f"{url}: {fault}; trying again in {wait:.0f} s", file=sys.stderr)
+                time.sleep(wait)
+    return part
+
+
+def fetch_rest(session, url, part, size, bar):
+    """Ask once for the bytes that a .part file lacks, and write them as they come.
+
+    Raises Interrupted when another attempt may help, ValueError when not.
+    """
+    import requests
+
+    have, version = resume_point(part, size)
+    try:
+        with session.get(
+            url,
+            headers=range_headers(have, version, size),
+            stream=True,
+            timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
+        ) as response:
+            check_status(response, part)
+            start, total = body_range(response, part, have, version)
+            check_size(size, total)
+            bar.total = total or size
+            bar.update(start - bar.n)
+            if have > start:
+                bar.write(f"{url}: the server starts over from the beginning", file=sys.stderr)
+            with open(part, "ab" if start else "wb") as file:
+                if start == 0:
+                    etag_of(part).write_text(version_of(response), "latin-1")
+                for chunk in response.iter_content(CHUNK):
+                    file.write(chunk)
+                    bar.update(len(chunk))
+                    if file.tell() > (size or SMALL_FILE):
+                        check_size(size, file.tell())
+    except requests.RequestException as error:
+        raise as_fault(error) from error
+    if size_of(part) < (size or total or 0):
+        raise Interrupted(
+            f"the connection broke off after {size_of(part)} of {size or total} bytes"
+        )
+
+
+def resume_point(part, size):
+    """(bytes that a .part file holds, version they are of), or (0, "") if it must begin anew."""
+    try:
+        version = etag_of(part).read_text("latin-1")
+    except FileNotFoundError:
+        version = ""
+    have = size_of(part)
+    usable = version and version.isprintable() and have <= (size or SMALL_FILE)
+    return (have, version) if usable else (0, "")
+
+
+def range_headers(have, version, size):
+    """The headers that ask for the bytes after the first `have`, as long as the version is that."""
+    headers = {"Accept-Encoding": "identity"}  # offsets in a compressed file would mean nothing
+    if have:
+        # With the last byte, where it is known: Azure's storage, where OpenAI's files lie, by
+        # default behaves as in 2009, when it ignored "bytes=500-".
+        last = "" if size is None else size - 1
+        headers |= {"Range": f"bytes={have}-{last}", "If-Range": version}
+    return headers
+
+
+def version_of(response):
+    """What identifies this version of a file on its server: a strong ETag, a date, or "".
+
+    Azure's ETags have no quotes by default; as If-Range these are not valid.
+    """
+    etag = response.headers.get("ETag", "")
+    return etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
+
+
+def check_status(response, part):
+    """Raise Interrupted or ValueError unless the response has the file, or a range of it."""
+    status = response.status_code
+    answer = f"the server answered {status} {response.reason}"
+    if status == 416:  # our .part is as long as the file there, or longer: do not trust it
+        discard(part)
+        raise Interrupted(answer)
+    if status in (408, 425, 429) or status >= 500:
+        wait = response.headers.get("Retry-After", "")  # a number of seconds (or a date: ignored)
+        raise Interrupted(answer, wait=float(wait) if wait.isdecimal() else 0.0)
+    if status not in (200, 206):
+        raise ValueError(answer)
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        raise ValueError("the server sends it compressed, unasked")
+    if "text/html" in response.headers.get("Content-Type", ""):
+        raise ValueError("an HTML page came instead of the file")
+
+
+def body_range(response, part, have, version):
+    """(where a response's body begins in the file, size of the whole file or None)."""
+    if response.status_code == 200:  # the whole file: no ranges here, or it is another version now
+        length = response.headers.get("Content-Length", "")
+        return 0, int(length) if re.fullmatch("[0-9]{1,18}", length) else None
+    span = response.headers.get("Content-Range", "")
+    match = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]{1,18}|\*)", span)
+    if not match or int(match[1]) != have or (have and version_of(response) not in ("", version)):
+        discard(part)
+        raise Interrupted(f"asked for the bytes from {have}, got {span or 'some'!r}")
+    return have, None if match[2] == "*" else int(match[2])
+
+
+def check_size(size, found):
+    """Refuse a file of the wrong size, as soon as it is known (found is None where it is not)."""
+    if found is None:
+        return
+    if size is None and found > SMALL_FILE:
+        raise ValueError(f"is {readable(found)} long, far more than this file has")
+    if size is not None and found != size:
+        raise ValueError(f"is {found} bytes long instead of {size}")
+
+
+def as_fault(error):
+    """A requests exception as Interrupted or, where another attempt cannot help, as ValueError."""
+    from requests import exceptions as e
+    from urllib3.exceptions import NewConnectionError  # refused, or no such host
+
+    if isinstance(error, e.ChunkedEncodingError):
+        return Interrupted("the connection broke off in the middle")
+    # The cause is wrapped by urllib3, and its text may begin with "<urllib3... object at 0x...>: "
+    # or "HTTPSConnection(host=..., port=...): ".
+    cause = getattr(error.args[0] if error.args else None, "reason", None) or error
+    reason = re.sub(r"<[^<>]*>: ?|\w+\(host=[^()]*\): ?", "", one_line(cause))
+    if not isinstance(error, (e.ConnectionError, e.Timeout)):
+        return ValueError(reason)
+    refused = isinstance(error, (e.ProxyError, e.SSLError)) or isinstance(cause, NewConnectionError)
+    return Interrupted(reason, unreachable=refused)
+
+
+def part_of(path):
+    """The name under which a file grows."""
+    return path.with_name(f"{path.name}.part")
+
+
+def etag_of(part):
+    """The name of the file that says which version a .part file is a part of."""
+    return part.with_name(f"{part.name}.etag")
+
+
+def size_of(path):
+    """The size of a file in bytes, 0 if it does not exist."""
+    return path.stat().st_size if path.exists() else 0
+
+
+def discard(part):
+    """Remove a .part file and what is known of it."""
+    part.unlink(missing_ok=True)
+    etag_of(part).unlink(missing_ok=True)

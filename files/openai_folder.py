@@ -1,0 +1,180 @@
+"""OpenAI's model folder: its files, and what the small ones and the names say.
+
+hparams.json holds the sizes, encoder.json and vocab.bpe the vocabulary (see encoder.py). The
+weights are a TensorFlow checkpoint (see tf_checkpoint.py); what its files' names begin with stands
+in the file "checkpoint".
+"""
+
+import contextlib
+import glob
+import json
+import os
+import re
+from pathlib import Path
+
+from files.messages import notice, one_line
+from files.tf_checkpoint import Checkpoint, map_shard, parse_index, read_checkpoint
+from files.tf_names import nest_tensors
+
+INDEX = "model.ckpt.index"
+DATA = "model.ckpt.data-00000-of-00001"
+FILES = ("hparams.json", "encoder.json", "vocab.bpe", "checkpoint", INDEX, DATA)
+
+SIZES = ("n_vocab", "n_ctx", "n_embd", "n_head", "n_layer")  # what hparams.json holds
+
+VERIFIED = "verified.json"  # in a model folder: which files were compared with their checksums
+QUICKLY_VERIFIED = 64 * 10**6  # bytes: that much is compared in a tenth of a second
+
+
+class FolderError(ValueError):
+    """What a folder's files say is nothing that they can say: one line that says why."""
+
+
+def is_complete(folder):
+    """Whether a folder has all the files of one of OpenAI's models."""
+    return all(os.path.isfile(folder / name) for name in FILES)
+
+
+def find_missing(folder):
+    """The names of the files that a folder lacks to be a model. Raises FolderError."""
+    prefix = find_prefix(folder)
+    needed = [folder / name for name in ("hparams.json", "encoder.json", "vocab.bpe")]
+    needed.append(prefix.with_name(f"{prefix.name}.index"))
+    missing = [path.name for path in needed if not os.path.isfile(path)]
+    if not glob.glob(f"{glob.escape(str(prefix))}.data-*-of-*"):
+        missing.append(f"{prefix.name}.data-00000-of-00001")
+    return missing
+
+
+def find_prefix(folder):
+    """The path that the weights' files begin with: the file "checkpoint" says, else model.ckpt.
+
+    Raises FolderError.
+    """
+    path = folder / "checkpoint"
+    if not os.path.isfile(path):
+        return folder / "model.ckpt"
+    try:
+        name = parse_checkpoint_state(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise FolderError(f"{path}: {one_line(error)}") from error
+    prefix = folder / name
+    if not prefix.resolve().is_relative_to(folder.resolve()):
+        raise FolderError(f"{path} points out of its folder, to {name}; give the bare name there")
+    return prefix
+
+
+def parse_checkpoint_state(text):
+    """The path in the file "checkpoint", a CheckpointState protocol buffer in its text form.
+
+    Raises FolderError.
+    """
+    match = re.search(r'^model_checkpoint_path: *"([^"\\\x00-\x1f]{1,200})" *$', text, re.MULTILINE)
+    if not match:
+        raise FolderError('has no line such as model_checkpoint_path: "model.ckpt"')
+    return match[1]
+
+
+def format_checkpoint_state(name):
+    """The content of the file "checkpoint" for a checkpoint of this name."""
+    return f'model_checkpoint_path: "{name}"\n'
+
+
+def parse_hparams(text):
+    """The five numbers that hparams.json holds: {"n_vocab": int, ...}, other keys left out.
+
+    Raises FolderError where they cannot be GPT-2's.
+    """
+    hparams = parse_json_object(text)
+    for name in SIZES:
+        value = hparams.get(name)
+        if type(value) is not int or not 0 < value < 2**31:  # bool is an int, too
+            found = "is missing" if value is None else f"is {str(value)[:40]}"
+            raise FolderError(f"{name} {found}, where a positive whole number is expected")
+    if hparams["n_embd"] % hparams["n_head"]:
+        raise FolderError(
+            f"n_embd {hparams['n_embd']} cannot be divided among n_head {hparams['n_head']} heads"
+        )
+    return {name: hparams[name] for name in SIZES}
+
+
+def parse_json_object(text):
+    """The dict that a text in JSON holds. Raises FolderError."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        page = " (it looks like an HTML page)" if text.lstrip().startswith("<") else ""
+        raise FolderError(f"is not JSON{page}: {error}") from None
+    if not isinstance(value, dict):
+        raise FolderError("is not a JSON object")
+    return value
+
+
+def check_file(name, part, hparams, shapes):
+    """Raise ValueError unless a file of a released model, lying under `part`, is what it should be.
+
+    hparams, shapes: of the model. vocab.bpe is the vocabulary's own matter, and passes. Of the
+    weights every tensor is compared with its checksum; their index lies beside them.
+    """
+    if name == "hparams.json":
+        if (found := parse_hparams(part.read_text("utf-8"))) != hparams:
+            raise FolderError(f"is of another model: {found}")
+    elif name == "encoder.json":
+        n_tokens = len(parse_json_object(part.read_text("utf-8")))
+        if n_tokens != hparams["n_vocab"]:
+            raise FolderError(f"has {n_tokens} tokens instead of {hparams['n_vocab']}")
+    elif name == "checkpoint":
+        if parse_checkpoint_state(part.read_text("utf-8")) != "model.ckpt":
+            raise FolderError("names another checkpoint than model.ckpt")
+    elif name == INDEX:
+        parse_one_shard_index(part.read_bytes())
+    elif name == DATA:
+        notice("checking every tensor's checksum")
+        entries = parse_one_shard_index(part.with_name(INDEX).read_bytes())
+        tensors = Checkpoint(part, entries, {0: map_shard(part, entries)})
+        nest_tensors(tensors, shapes)
+        tensors.verify()
+
+
+def parse_one_shard_index(table):
+    """{name: Entry} of the tensors in an index, of a checkpoint in one shard. Raises ValueError."""
+    n_shards, entries = parse_index(table)
+    if n_shards != 1:
+        raise FolderError(f"is of a checkpoint in {n_shards} shards instead of 1")
+    return entries
+
+
+def verify_once(prefix):
+    """Compare the weights at a prefix with their checksums. Raises CheckpointError.
+
+    Small files are checked every time, as it takes no time. Of large ones a note is left in the
+    folder, and they are checked again only when size or date differ from it.
+    """
+    state = stat_files(prefix)
+    if is_large(state):
+        with contextlib.suppress(OSError, ValueError):
+            if json.loads((prefix.parent / VERIFIED).read_text("utf-8")) == state:
+                return
+        notice(f"comparing the weights in {prefix.parent} with their checksums")
+    read_checkpoint(prefix, verify=True)
+    note_verified(prefix)
+
+
+def note_verified(prefix):
+    """Leave the note that `verify_once` looks for, where the folder can be written to."""
+    state = stat_files(prefix)
+    if is_large(state):
+        with contextlib.suppress(OSError):
+            (prefix.parent / VERIFIED).write_text(json.dumps(state), "utf-8")
+
+
+def stat_files(prefix):
+    """{name: [bytes, date in ns]} of a checkpoint's files."""
+    paths = [Path(f"{prefix}.index"), *prefix.parent.glob(f"{glob.escape(prefix.name)}.data-*")]
+    stats = {path.name: path.stat() for path in paths}
+    return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
+
+
+def is_large(state):
+    """Whether comparing these files with their checksums takes a while."""
+    return sum(size for size, _ in state.values()) > QUICKLY_VERIFIED
