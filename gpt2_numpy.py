@@ -727,4 +727,6 @@ def fail(error):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from command_line import start
+
+    raise SystemExit(start("generate"))
