@@ -341,14 +341,3 @@ def check_merges(part):
         parse_encoder(json_text, read_utf8(part, "vocab.bpe"))
     except EncoderError as error:
         raise ValueError(f"{part.with_name(error.file)}: {error.problem}") from None
-
-
-# Temporary, for train.py, its tests and the notebooks, until they walk trees themselves.
-from files.lock import try_lock  # noqa: E402, F401
-
-flatten_params = name_tensors
-memory = measure_memory
-
-
-def nest_params(tensors, hparams):
-    return nest_tensors(tensors, shapes(hparams))

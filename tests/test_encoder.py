@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import FIXTURES, GOLDEN_IDS, MINI, copy_mini_vocabulary
 
 import encoder as encoder_module
 from encoder import (
@@ -25,6 +24,7 @@ from encoder import (
     parse_encoder,
     train_bpe,
 )
+from helpers import FIXTURES, GOLDEN_IDS, MINI, copy_mini_vocabulary
 
 N_VOCAB = len(json.loads((MINI / "encoder.json").read_text("utf-8")))
 

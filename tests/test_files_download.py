@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import urllib3
-from helpers import HPARAMS, make_model, make_tensors
 
 import utils
 from files import download as fetching
 from files import openai_folder
+from helpers import HPARAMS, make_model, make_tensors
 from utils import DATA, FILES, INDEX, ModelError, download
 
 TOO_LATE = 20  # seconds after which a test that waits for another process has failed

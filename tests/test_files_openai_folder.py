@@ -5,7 +5,6 @@ import os
 
 import numpy as np
 import pytest
-from helpers import HPARAMS, make_model, make_tensors
 
 from files import openai_folder
 from files.openai_folder import (
@@ -24,6 +23,7 @@ from files.openai_folder import (
     verify_once,
 )
 from files.tf_checkpoint import CheckpointError
+from helpers import HPARAMS, make_model, make_tensors
 from utils import shapes
 
 

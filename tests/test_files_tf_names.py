@@ -5,9 +5,9 @@ import weakref
 
 import numpy as np
 import pytest
-from helpers import HPARAMS, make_tensors
 
 from files.tf_names import name_tensors, nest_tensors
+from helpers import HPARAMS, make_tensors
 from utils import leaves, shapes
 
 SHAPES = shapes(HPARAMS)

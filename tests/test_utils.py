@@ -5,12 +5,12 @@ import os
 
 import numpy as np
 import pytest
-from helpers import GOLDEN_IDS, HPARAMS, MINI, copy_mini_vocabulary, make_model, make_tensors
 
 import utils
 from encoder import Encoder, EncoderError, get_encoder, train_bpe
 from files import openai_folder
 from files.tf_checkpoint import CheckpointError
+from helpers import GOLDEN_IDS, HPARAMS, MINI, copy_mini_vocabulary, make_model, make_tensors
 from utils import (
     ModelError,
     leaves,
