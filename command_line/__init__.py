@@ -17,6 +17,7 @@ signals.py     Ctrl-C and its like while training
 options.py     the parser that both programs use
 errors.py      how both end when something is wrong
 process.py     this process: threads of BLAS, cores, memory
+pace.py        how many threads BLAS should have just now
 """
 
 import importlib

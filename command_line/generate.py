@@ -13,7 +13,8 @@ import utils
 from command_line.errors import describe_import_error, fail, report_stop, survive_closed_stderr
 from command_line.explain import show_choices, show_tokens
 from command_line.options import OneLineParser
-from command_line.process import blas_threads, choose_blas_threads, reuse_memory
+from command_line.pace import KeepPace, choose_blas_threads
+from command_line.process import blas_threads, reuse_memory
 from command_line.score import write_scores
 from command_line.stream import stream
 from encoder import EncoderError
@@ -167,7 +168,7 @@ def main(argv=None):
         prompt = read_prompt(arguments.prompt)
         encoder, hparams, params = load_model(arguments.model, arguments.models_dir)
         reuse_memory()
-        with blas_threads(choose_blas_threads()):
+        with blas_threads(choose_blas_threads() if arguments.score else None):
             run(arguments, prompt, encoder, params, hparams["n_head"])
         return 0
     except KeyboardInterrupt:
@@ -254,7 +255,7 @@ def continue_prompt(arguments, prompt, encoder, params, n_head, ids):
     steps = generate(
         ids, params, n_head, a.n_tokens, a.temperature, a.top_k, a.top_p, rng, a.n_samples, watch
     )
-    stream(encoder, prompt, len(ids), steps, a.n_samples, a.n_tokens)
+    stream(encoder, prompt, len(ids), KeepPace(steps), a.n_samples, a.n_tokens)
 
 
 def choose_seed(seed, temperature):

@@ -37,15 +37,15 @@ def get_blas_threads():
 
 @contextlib.contextmanager
 def blas_threads(n):
-    """with blas_threads(1): BLAS has so many threads inside, and as many as before afterwards. None
-    changes nothing."""
+    """with blas_threads(1): BLAS has so many threads inside (None: as many as it has), and as many
+    as before afterwards, whatever was set inside."""
     before = get_blas_threads()
     if n is not None:
         set_blas_threads(n)
     try:
         yield
     finally:
-        if n is not None and before is not None:
+        if before is not None:
             set_blas_threads(before)
 
 
@@ -70,11 +70,6 @@ def list_blas_paths():
     beside = [numpy.parent / "numpy.libs", numpy / ".libs", numpy / ".dylibs"]
     blas = [path for folder in beside for path in sorted(folder.glob("*blas*"))]
     return [np._core._multiarray_umath.__file__, *blas]
-
-
-def choose_blas_threads():
-    """How many threads BLAS should have while generating: None, as many as it takes by itself."""
-    return None
 
 
 def count_cores():

@@ -11,6 +11,7 @@ import pytest
 
 import command_line.generate
 from command_line.generate import main
+from command_line.process import get_blas_threads, set_blas_threads
 from files.messages import notice
 from gpt2_numpy import ContextWarning
 from programs import expect_text, generate_command, needs_posix, run_generate, start_generating
@@ -265,14 +266,24 @@ def test_help_explains_every_option(capsys):
 
 
 def test_blas_is_left_as_it_was(tiny_model, monkeypatch):
-    from command_line.process import get_blas_threads
+    before, inside = get_blas_threads(), []
 
+    def end_with_one_thread(*arguments):
+        set_blas_threads(1)
+        inside.append(get_blas_threads())
+
+    monkeypatch.setattr(command_line.generate, "run", end_with_one_thread)
+    assert main(["--model", str(tiny_model), "the"]) == 0
+    assert inside == [None if before is None else 1] and get_blas_threads() == before
+
+
+def test_scoring_has_as_many_blas_threads_as_were_chosen(tiny_model, monkeypatch):
     before, inside = get_blas_threads(), []
     monkeypatch.setattr(command_line.generate, "choose_blas_threads", lambda: 1)
     monkeypatch.setattr(
         command_line.generate, "run", lambda *arguments: inside.append(get_blas_threads())
     )
-    assert main(["--model", str(tiny_model), "the"]) == 0
+    assert main(["--model", str(tiny_model), "--score", "the"]) == 0
     assert inside == [None if before is None else 1] and get_blas_threads() == before
 
 

@@ -11,7 +11,6 @@ import pytest
 from command_line import process
 from command_line.process import (
     blas_threads,
-    choose_blas_threads,
     count_cores,
     get_blas_threads,
     set_blas_threads,
@@ -75,10 +74,6 @@ def test_where_no_blas_can_be_told_nothing_breaks(monkeypatch):
         assert get_blas_threads() is None
         with blas_threads(1):
             assert np.ones((2, 2)).sum() == 4
-
-
-def test_generating_leaves_blas_as_it_is():
-    assert choose_blas_threads() is None
 
 
 def test_cores_are_those_this_process_may_use(monkeypatch):

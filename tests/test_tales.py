@@ -79,7 +79,11 @@ def test_it_speaks_without_a_network_when_no_model_is_named():
     for settings in ({}, {"GPT2_MODELS_DIR": "/nonexistent"}):
         done = subprocess.run(
             [sys.executable, ROOT / "gpt2_numpy.py", "Once upon a time", "-n", "10", "--seed", "1"],
-            capture_output=True, text=True, timeout=60, env=environment | settings)
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=environment | settings,
+        )
         assert done.returncode == 0
         assert done.stdout.startswith("Once upon a time") and len(done.stdout) > 30
         lines = [line for line in done.stderr.splitlines() if "tales" in line]

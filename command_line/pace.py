@@ -1,0 +1,89 @@
+"""How many threads BLAS should compute with: found by trying, again and again.
+
+A matrix product is shared out among the threads of BLAS, and is done when the slowest has done its
+part. On cores that have nothing else to do that is fastest. But where another program keeps a core
+busy, the thread there waits for its turn, and all others for that thread, in every product: then
+one thread alone is faster, often several times. Nothing but the clock tells which it is, and it may
+change while a text is generated.
+"""
+
+import time
+
+import numpy as np
+
+from command_line.process import blas_threads, get_blas_threads, set_blas_threads
+
+PATIENCE, LONGEST_PATIENCE = 0.5, 30.0  # seconds between two trials: doubled after a vain one
+TRIAL = 0.02  # seconds that a trial takes at least, unless it is clear before
+COST = 0.02  # of the time at most is spent on vain trials
+
+
+def choose_blas_threads():
+    """As many threads as BLAS has now, if they are faster than one alone just now, else 1; None
+    where BLAS takes no orders. It takes a twentieth of a second to find out."""
+    n_most = get_blas_threads()
+    if n_most is None or n_most == 1:
+        return n_most
+    row, matrix = np.ones((1, 1024), np.float32), np.ones((1024, 1024), np.float32)
+    rates = {1: [], n_most: []}  # matrix-vector products a second, in turns of 3 ms
+    for n_threads in [1, n_most] * 4:
+        with blas_threads(n_threads):
+            row @ matrix  # wakes the threads up
+            start, n = time.perf_counter(), 0
+            while (seconds := time.perf_counter() - start) < 0.003 or n == 0:
+                row @ matrix
+                n += 1
+        rates[n_threads].append(n / seconds)
+    # In 3 ms a core that is busy with something else may not show: so each turn has to be faster.
+    return n_most if min(rates[n_most]) > max(rates[1]) else 1
+
+
+class KeepPace:
+    """The iterator `steps`, with as many BLAS threads for each step as is fastest just now: 1, or
+    as many as BLAS has at the start. Now and then the other number is tried for a few steps."""
+
+    def __init__(self, steps):
+        self.steps, self.n_most = iter(steps), get_blas_threads()
+        self.n_threads, self.patience = None, PATIENCE
+        self.pace = None  # seconds a step before the trial that is going on, None where none is
+        self.n_steps, self.seconds = -1, 0.0  # with this number of threads; the first is no guide
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self.n_most is None or self.n_most == 1:
+            return next(self.steps)
+        if self.n_threads is None:
+            self.n_threads = choose_blas_threads()
+        set_blas_threads(self.n_threads)
+        start = time.perf_counter()
+        step = next(self.steps)
+        self.account(time.perf_counter() - start)
+        return step
+
+    def account(self, seconds):
+        """Take a step's time into account: try the other number, stay with it, or go back."""
+        self.n_steps += 1
+        if self.n_steps == 0:  # the prompt's: longer than those that follow it
+            return
+        self.seconds += seconds
+        mean = self.seconds / self.n_steps
+        if self.pace is None:
+            has_stalled = self.n_threads > 1 and seconds > 3 * mean and self.seconds > 0.1
+            if self.seconds > self.patience or has_stalled:
+                self.pace = seconds if has_stalled else mean
+                self.change()
+        elif (self.seconds > TRIAL and self.n_steps > 1) or seconds > 2 * self.pace:
+            if mean < 0.97 * self.pace:
+                self.patience = PATIENCE
+            else:
+                patience = max(2 * self.patience, self.seconds / COST)
+                self.patience = min(patience, LONGEST_PATIENCE)
+                self.change()
+            self.pace = None
+
+    def change(self):
+        """Go over to the other number of threads."""
+        self.n_threads = 1 if self.n_threads > 1 else self.n_most
+        self.n_steps, self.seconds = 0, 0.0
