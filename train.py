@@ -226,27 +226,28 @@ def train(params, ids, n_head, settings, moments=None, first_step=0):
     A run goes on after first_step steps with the params and moments that it had reached. Where the
     loss or the gradient is not a finite number, nothing is changed: DivergedError.
     """
-    moments = new_moments(params) if moments is None else moments
-    with ThreadPoolExecutor(settings.threads) as pool:
-        for step in range(first_step, settings.n_steps):
-            yield take_step(params, moments, ids, n_head, settings, step, pool.map)
+    s, moments = settings, new_moments(params) if moments is None else moments
+    betas, decay = (s.beta_1, s.beta_2), s.weight_decay
+    with ThreadPoolExecutor(s.threads) as pool:
+        for step in range(first_step, s.n_steps):
+            inputs, targets = batch(ids, s.n_seq, s.batch_size, step, s.seed)
+            seed = [s.seed, step]
+            loss, gradients = share_out(
+                params, inputs, targets, n_head, s.micro_batch, s.dropout, seed, pool.map, s.threads
+            )
+            norm = clip_gradients(gradients, s.clip)
+            check_finite(step, loss=loss, gradient=norm)
+            lr = learning_rate(step, s.n_steps, s.lr, s.warmup, s.final_lr)
+            adamw(params, gradients, moments, step, lr, betas, weight_decay=decay, workers=pool.map)
+            del gradients  # lest they be in memory together with the next ones
+            yield Step(step + 1, loss, norm, lr)
 
 
-def take_step(params, moments, ids, n_head, settings, step, workers=map):
-    """Change params and moments by step, which counts from 0; return what `train` tells of it."""
-    s, seed = settings, [settings.seed, step]
-    inputs, targets = batch(ids, s.n_seq, s.batch_size, step, s.seed)
-    loss, gradients = share_out(
-        params, inputs, targets, n_head, s.micro_batch, s.dropout, seed, workers, s.threads
-    )
-    norm = clip_gradients(gradients, s.clip)
-    for name, value in (("loss", loss), ("gradient", norm)):
+def check_finite(step, **values):
+    """DivergedError where one of the values is no finite number."""
+    for name, value in values.items():
         if not math.isfinite(value):
             raise DivergedError(f"the {name} became {value} in step {step + 1}")
-    lr = learning_rate(step, s.n_steps, s.lr, s.warmup, s.final_lr)
-    betas, decay = (s.beta_1, s.beta_2), s.weight_decay
-    adamw(params, gradients, moments, step, lr, betas, weight_decay=decay, workers=workers)
-    return Step(step + 1, loss, norm, lr)
 
 
 def negative_log_likelihood(params, ids, n_head, n_seq, workers=map, stop=None):

@@ -76,15 +76,15 @@ def test_a_run_that_began_before_the_names_changed_goes_on(story, tmp_path, monk
 
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert run_train(story, "--out", whole, *make_options()) == 0
-    take_step = train.take_step
+    batch = train.batch
 
-    def interrupted(params, moments, ids, n_head, settings, step, workers):
+    def interrupted(ids, n_seq, n_batch, step, seed):
         if step == 4:
             raise KeyboardInterrupt
-        return take_step(params, moments, ids, n_head, settings, step, workers)
+        return batch(ids, n_seq, n_batch, step, seed)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "take_step", interrupted)
+        patch.setattr(train, "batch", interrupted)
         assert run_train(story, "--out", cut, *make_options()) == 130
     make_older(cut)
     assert load(cut)[2].step == 3

@@ -29,9 +29,11 @@ def test_the_number_of_threads_is_set_and_put_back():
         with blas_threads(None):
             assert get_blas_threads() == 1
             assert set_blas_threads(2)
-        with pytest.raises(KeyError), blas_threads(1):
+            assert get_blas_threads() == 2
+        assert get_blas_threads() == 1
+        with pytest.raises(KeyError), blas_threads(2):
             raise KeyError
-        assert get_blas_threads() == 2
+        assert get_blas_threads() == 1
     assert get_blas_threads() == before
 
 

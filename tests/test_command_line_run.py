@@ -100,13 +100,13 @@ def test_every_option_of_the_optimisation_reaches_the_loop(story, tmp_path):
 
 def test_each_thread_has_a_blas_of_one_thread(story, tmp_path, monkeypatch):
     before, inside = get_blas_threads(), []
-    take_step = train.take_step
+    batch = train.batch
 
     def watch(*arguments):
         inside.append(get_blas_threads())
-        return take_step(*arguments)
+        return batch(*arguments)
 
-    monkeypatch.setattr(train, "take_step", watch)
+    monkeypatch.setattr(train, "batch", watch)
     assert run_train(story, "--out", tmp_path / "m", *make_options(n_steps=1)) == 0
     assert inside == [None if before is None else 1] and get_blas_threads() == before
 
