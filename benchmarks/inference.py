@@ -11,6 +11,9 @@ Both decode greedily with a key/value cache, in float32, and compute only the la
 Speed of decoding has a limit: every weight is read from memory once per token. The sweep measures
 it, in the same rounds and the same process: one vector through every weight matrix by BLAS, and
 nothing else.
+
+Last, what the threads of BLAS are good for: one, all, or as command_line/pace.py chooses, while
+nothing else runs, and while another program keeps one core busy.
 """
 
 import argparse
@@ -27,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 HPARAMS = {"n_vocab": 50257, "n_ctx": 1024, "n_embd": 768, "n_head": 12, "n_layer": 12}
 PROMPTS = (32, 512)
 N_DECODE = 64  # tokens after the first
-N_SAMPLES = (1, 2, 4, 8)  # side by side
+N_SAMPLES = (1, 2, 3, 4, 6, 8, 16)  # side by side
 
 
 def peak_memory():
@@ -56,19 +59,34 @@ def ours(folder):
     sys.path.insert(0, str(ROOT))
     import numpy as np
 
+    from command_line.pace import KeepPace
+    from command_line.process import blas_threads, get_blas_threads, reuse_memory
     from gpt2_numpy import generate
     from utils import load_params
 
     params = load_params(folder / "tf", HPARAMS)
-    layers = [b[part][name]["w"] for b in params["blocks"]
-              for part, name in (("attn", "c_attn"), ("attn", "c_proj"), ("mlp", "c_fc"),
-                                 ("mlp", "c_proj"))]
+    layers = [
+        b[part][name]["w"]
+        for b in params["blocks"]
+        for part, name in (
+            ("attn", "c_attn"),
+            ("attn", "c_proj"),
+            ("mlp", "c_fc"),
+            ("mlp", "c_proj"),
+        )
+    ]
     matrices = [*layers, params["wte"].T]
     vectors = {n: np.ones((1, n), np.float32) for n in (768, 3072)}
 
-    def measure(n_prompt, n_decode, n_samples=None):
-        return timed_steps(generate(prompt_ids(n_prompt), params, HPARAMS["n_head"], n_decode + 1,
-                                    n_samples=n_samples))
+    reuse_memory()
+    n_most = get_blas_threads()
+
+    def measure(n_prompt, n_decode, n_samples=0, n_threads=0):
+        """n_threads: of BLAS; 0 is as the command line has it."""
+        ids, n_head = prompt_ids(n_prompt), HPARAMS["n_head"]
+        with blas_threads(n_threads or n_most):
+            steps = generate(ids, params, n_head, n_decode + 1, n_samples=n_samples or None)
+            return timed_steps(steps if n_threads else KeepPace(steps))
 
     def sweep():
         start = time.perf_counter()
@@ -119,7 +137,8 @@ class Side:
     def __init__(self, script, side, folder):
         command = [sys.executable, script, "--worker", side, "--folder", str(folder)]
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         self.load = self.read()["load"]
 
     def read(self):
@@ -158,8 +177,7 @@ def make_models(folder):
         if scope in ("wte", "wpe"):
             leaf = ""
         array = tensor.numpy()
-        tensors[f"model/{scope.replace('.', '/')}{leaf}"] = (
-            array[None] if leaf == "/w" else array)
+        tensors[f"model/{scope.replace('.', '/')}{leaf}"] = array[None] if leaf == "/w" else array
     (folder / "tf").mkdir()
     write_checkpoint(folder / "tf" / "model.ckpt", tensors)
     (folder / "tf" / "hparams.json").write_text(json.dumps(HPARAMS))
@@ -215,17 +233,18 @@ def main():
 
 
 def compare(folder, n_rounds):
-    subprocess.run([sys.executable, __file__, "--worker", "make", "--folder", str(folder)],
-                   check=True)
+    subprocess.run(
+        [sys.executable, __file__, "--worker", "make", "--folder", str(folder)], check=True
+    )
     cold = [cold_start(folder) for _ in range(n_rounds)]
     sides = {name: Side(__file__, name, folder) for name in ("ours", "peer")}
     rows = {(name, n): [] for name in sides for n in PROMPTS}
     sweeps, samples = [], {n: [] for n in N_SAMPLES}
-    for _ in range(n_rounds + 1):    # the first round warms up
+    for _ in range(n_rounds + 1):  # the first round warms up
         for n in PROMPTS:
             for name, side in sides.items():
                 rows[name, n].append(side.ask(n, N_DECODE))
-                time.sleep(0.2)      # the other side's threads go to sleep
+                time.sleep(0.2)  # the other side's threads go to sleep
         sweeps.append(sides["ours"].ask("sweep"))
         for n in N_SAMPLES:
             samples[n].append(n * sides["ours"].ask(PROMPTS[0], N_DECODE, n)["decode"])
@@ -239,22 +258,58 @@ def compare(folder, n_rounds):
     print(f"{'':34} {'ours':>9} {'peer':>9}")
     for n in PROMPTS:
         ours, peer = rows["ours", n], rows["peer", n]
-        report(f"decode after a prompt of {n}", median(ours, "decode"), median(peer, "decode"),
-               "tokens/s")
+        report(
+            f"decode after a prompt of {n}",
+            median(ours, "decode"),
+            median(peer, "decode"),
+            "tokens/s",
+        )
         report(f"prompt of {n}", median(ours, "prompt"), median(peer, "prompt"), "s", "lower")
     report("load", sides["ours"].load, sides["peer"].load, "s", "lower")
     report("peak memory", *(memory[name, PROMPTS[-1]] / 1e6 for name in sides), "MB", "lower")
-    print(f"sweep of the weights through BLAS: {limit:.1f} tokens/s, "
-          f"{median(sweeps, 'bandwidth') / 1e9:.1f} GB/s")
+    print(
+        f"sweep of the weights through BLAS: {limit:.1f} tokens/s, "
+        f"{median(sweeps, 'bandwidth') / 1e9:.1f} GB/s"
+    )
     for n in PROMPTS:
-        print(f"after a prompt of {n}: decoding at {median(rows['ours', n], 'decode') / limit:.0%} "
-              f"of the sweep, peak memory {memory['ours', n] / weights:.2f} times the weights")
+        print(
+            f"after a prompt of {n}: decoding at {median(rows['ours', n], 'decode') / limit:.0%} "
+            f"of the sweep, peak memory {memory['ours', n] / weights:.2f} times the weights"
+        )
     rates = ", ".join(f"{statistics.median(samples[n]):.0f} by {n}" for n in N_SAMPLES)
     print(f"samples side by side, tokens/s in total: {rates}")
-    print(f"cold start: first token after {median(cold, 'first_token'):.2f} s, reading the file "
-          f"alone {median(cold, 'read'):.2f} s")
+    print(
+        f"cold start: first token after {median(cold, 'first_token'):.2f} s, reading the file "
+        f"alone {median(cold, 'read'):.2f} s"
+    )
+    compare_threads(sides["ours"], n_rounds)
     for side in sides.values():
         side.close()
+
+
+def compare_threads(ours, n_rounds):
+    """Decoding and a long prompt with one thread of BLAS, with all, and as the command line has it:
+    on a quiet machine, and beside a program that keeps a core busy."""
+    n_cores = os.cpu_count()
+    ways = {"one thread": 1, f"{n_cores} threads": n_cores, "as pace.py chooses": 0}
+    for title in ("quiet", "one core busy"):
+        busy = [sys.executable, "-c", "while True: pass"]
+        other = subprocess.Popen(busy) if title == "one core busy" else None
+        try:
+            decode, prompt = ({way: [] for way in ways} for _ in range(2))
+            for _ in range(n_rounds):
+                for way, n_threads in ways.items():
+                    row = ours.ask(PROMPTS[0], 2 * N_DECODE, 0, n_threads)
+                    decode[way].append(row["decode"])
+                    prompt[way].append(ours.ask(PROMPTS[-1], 0, 0, n_threads)["prompt"])
+        finally:
+            if other is not None:
+                other.kill()
+        for way in ways:
+            print(
+                f"{title}, {way}: {statistics.median(decode[way]):.1f} tokens/s, a prompt of "
+                f"{PROMPTS[-1]} in {statistics.median(prompt[way]):.2f} s"
+            )
 
 
 if __name__ == "__main__":
