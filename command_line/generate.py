@@ -245,17 +245,25 @@ def continue_prompt(arguments, prompt, encoder, params, n_head, ids):
     if not ids and encoder.eot is None:
         raise GPT2Error("this vocabulary has no <|endoftext|> to start from; give a prompt")
     ids = ids or [encoder.eot]
-    a = arguments
-    rng = np.random.default_rng(choose_seed(a.seed, a.temperature))
+    rng = np.random.default_rng(choose_seed(arguments.seed, arguments.temperature))
 
     def explain(logits, chosen):
         show_choices(encoder, logits[0], int(chosen[0]))
 
-    watch = explain if a.explain else None
     steps = generate(
-        ids, params, n_head, a.n_tokens, a.temperature, a.top_k, a.top_p, rng, a.n_samples, watch
+        ids,
+        params,
+        n_head,
+        arguments.n_tokens,
+        arguments.temperature,
+        arguments.top_k,
+        arguments.top_p,
+        rng,
+        arguments.n_samples,
+        watch=explain if arguments.explain else None,
     )
-    stream(encoder, prompt, len(ids), KeepPace(steps), a.n_samples, a.n_tokens)
+    steps = KeepPace(steps)
+    stream(encoder, prompt, len(ids), steps, arguments.n_samples, arguments.n_tokens)
 
 
 def choose_seed(seed, temperature):

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -66,10 +67,12 @@ def list_blas_paths():
     """Where the BLAS may be: NumPy's own extension module, as a symbol of a library that it is
     linked with is found through it (but not on Windows); the libraries that lie beside NumPy. To
     open one that is loaded already gives that one."""
+    extension = sys.modules.get("numpy._core._multiarray_umath")
+    path = getattr(extension, "__file__", None)
     numpy = Path(np.__file__).parent
     beside = [numpy.parent / "numpy.libs", numpy / ".libs", numpy / ".dylibs"]
-    blas = [path for folder in beside for path in sorted(folder.glob("*blas*"))]
-    return [np._core._multiarray_umath.__file__, *blas]
+    blas = [file for folder in beside for file in sorted(folder.glob("*blas*"))]
+    return blas if path is None else [path, *blas]
 
 
 def count_cores():

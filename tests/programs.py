@@ -13,6 +13,8 @@ from gpt2_numpy import generate
 from utils import load_encoder_hparams_and_params
 
 ROOT = Path(__file__).resolve().parents[1]
+# A user's Python buffers what it writes; where a test runner's does not, some mistakes cannot show.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 
 
 # gpt2_numpy.py
@@ -24,7 +26,8 @@ def generate_command(model, *arguments):
 
 def start_generating(model, *arguments, **settings):
     pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    return subprocess.Popen(generate_command(model, *arguments), **pipes | settings)
+    settings = {"env": ENVIRONMENT} | pipes | settings
+    return subprocess.Popen(generate_command(model, *arguments), **settings)
 
 
 def run_generate(model, *arguments, stdin=b"", **settings):
@@ -91,9 +94,8 @@ def run_refused(capsys, *arguments):
 
 
 def start_training(*arguments):
-    return subprocess.Popen(
-        [sys.executable, ROOT / "train.py", *arguments], text=True, stderr=subprocess.PIPE
-    )
+    command = [sys.executable, ROOT / "train.py", *arguments]
+    return subprocess.Popen(command, text=True, stderr=subprocess.PIPE, env=ENVIRONMENT)
 
 
 def wait_for_step(process, folder, step):

@@ -14,7 +14,15 @@ from command_line.generate import main
 from command_line.process import get_blas_threads, set_blas_threads
 from files.messages import notice
 from gpt2_numpy import ContextWarning
-from programs import expect_text, generate_command, needs_posix, run_generate, start_generating
+from programs import (
+    ENVIRONMENT,
+    ROOT,
+    expect_text,
+    generate_command,
+    needs_posix,
+    run_generate,
+    start_generating,
+)
 
 
 def test_stdout_is_prompt_and_continuation_and_nothing_else(tiny_model):
@@ -92,7 +100,7 @@ def test_the_bundled_model_introduces_itself_and_no_other_does(tiny_model, capsy
 
 
 def test_models_dir_says_where_downloads_go(tmp_path):
-    environment = os.environ | {"GPT2_BASE_URL": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"}
+    environment = ENVIRONMENT | {"GPT2_BASE_URL": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"}
     options = ["--models-dir", str(tmp_path), "the"]
     status, out, err = run_generate("124M", *options, env=environment)
     assert (status, out) == (1, "")
@@ -100,7 +108,7 @@ def test_models_dir_says_where_downloads_go(tmp_path):
 
 
 def test_too_little_memory_is_one_line(tiny_model, monkeypatch, capsys):
-    def generate_too_much(*arguments):
+    def generate_too_much(*arguments, **settings):
         raise MemoryError
         yield
 
@@ -122,7 +130,7 @@ def test_a_package_that_only_downloads_need_and_that_is_missing_is_one_line(monk
 
 
 def test_a_full_context_is_said_once(tiny_model):
-    environment = os.environ | {"PYTHONWARNINGS": "ignore"}
+    environment = ENVIRONMENT | {"PYTHONWARNINGS": "ignore"}
     status, out, err = run_generate(tiny_model, "--greedy", "-n", "120", "the cat", env=environment)
     assert status == 0 and err.count("the context of 64 tokens is full") == 1
     with pytest.warns(ContextWarning):
@@ -233,22 +241,26 @@ def test_ctrl_c_ends_cleanly_with_what_was_generated(tiny_model):
 
 
 def test_a_terminal_that_lacks_a_character_shows_a_question_mark(tiny_model):
-    environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    environment = ENVIRONMENT | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     status, out, err = run_generate(tiny_model, "--greedy", "-n", "2", "the ø", env=environment)
     assert status == 0 and out.startswith("the ?") and "Traceback" not in err
+
+
+def run_shell(line):
+    return subprocess.run(["sh", "-c", line], capture_output=True, text=True, env=ENVIRONMENT)
 
 
 @pytest.mark.skipif(**needs_posix)
 def test_closed_streams_are_survived(tiny_model):
     words = generate_command(tiny_model, "--greedy", "-n", "2", "the")
     line = " ".join(f"'{word}'" for word in words)
-    shell = subprocess.run(["sh", "-c", f"{line} >&-"], capture_output=True, text=True)
+    shell = run_shell(f"{line} >&-")
     assert shell.returncode == 1 and shell.stderr.startswith("gpt2_numpy.py: standard output is cl")
-    shell = subprocess.run(["sh", "-c", f"{line} 2>&-"], capture_output=True, text=True)
+    shell = run_shell(f"{line} 2>&-")
     assert shell.returncode == 0 and shell.stdout == expect_text(tiny_model, "the", 2) + "\n"
-    shell = subprocess.run(["sh", "-c", f"{line} --model nowhere 2>&-"], capture_output=True)
-    assert (shell.returncode, shell.stdout) == (1, b"")
-    shell = subprocess.run(["sh", "-c", f"{line[:-5]} - <&-"], capture_output=True, text=True)
+    shell = run_shell(f"{line} --model nowhere 2>&-")
+    assert (shell.returncode, shell.stdout) == (1, "")
+    shell = run_shell(f"{line[:-5]} - <&-")
     assert shell.returncode == 1 and "standard input, which is closed" in shell.stderr
 
 
@@ -292,12 +304,8 @@ def test_nothing_that_only_training_or_downloads_need_is_imported():
         "import sys; import command_line.generate; "
         "print({'requests', 'tqdm', 'train', 'backward'} & set(sys.modules))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        cwd=os.path.dirname(__file__) + "/..",
-    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.stdout == "set()\n", done.stderr
 
 

@@ -45,3 +45,5 @@ def test_a_preset_is_of_settings_only(preset):
 def test_the_defaults_from_python_are_those_of_the_shell():
     for name, value in asdict(Settings()).items():
         assert MINUTES.get(name, value) == value, name
+    assert Settings().n_seq == MINUTES["n_ctx"]
+    assert Settings().threads == 1  # so that BLAS can have its own, which nobody has taken away
