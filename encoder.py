@@ -15,15 +15,14 @@ nothing is ever unknown, and every text can be restored exactly. The way to ids,
 
 A vocabulary is two files: vocab.bpe lists the pairs to merge and encoder.json the id of each token.
 get_encoder reads them; train_bpe learns a vocabulary of any size from a text of one's own, and
-save_encoder writes its two files. The algorithm and the names are those of OpenAI's src/encoder.py
-(github.com/openai/gpt-2), and the ids are the same for every text.
+format_encoder makes the contents of its two files. The algorithm and the names are those of
+OpenAI's src/encoder.py (github.com/openai/gpt-2), and the ids are the same for every text.
 """
 
 import codecs
 import heapq
 import json
 import operator
-import os
 from collections import Counter, defaultdict
 from itertools import pairwise
 from pathlib import Path
@@ -37,9 +36,7 @@ END_OF_TEXT = "<|endoftext|>"  # stands between documents; the only token that n
 # most one space before them; white space, the last of it left to the word after it where possible.
 # Letters and digits are those of the regex package's Unicode version; a tokenizer with older tables
 # may cut at a character that was assigned since.
-WORDS = regex.compile(
-    r"'(?:[stmd]|re|ve|ll)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-)
+WORDS = regex.compile(r"'(?:[stmd]|re|ve|ll)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
 
 # Text repeats its words, so remembering their ids makes encoding several times faster. Both limits
 # bound the memory: how many words are remembered, and how many characters such a word may have.
@@ -47,11 +44,20 @@ CACHED_WORDS, CACHED_CHARACTERS = 2**16, 32
 
 
 class EncoderError(ValueError):
-    """A text, an id or a vocabulary that cannot be used; the message is one line and says why."""
+    """A text, an id or a vocabulary that cannot be used; the message is one line and says why.
+
+    problem: what is wrong
+    file: which file it is wrong with, encoder.json or vocab.bpe, None where it is neither; the
+        message begins with it
+    """
+
+    def __init__(self, problem, file=None):
+        super().__init__(problem if file is None else f"{file}: {problem}")
+        self.problem, self.file = problem, file
 
 
 def bytes_to_unicode():
-    """Return {byte: character}: each of the 256 bytes gets a visible character of its own.
+    """{byte: character}: a visible character for each of the 256 bytes.
 
     A token is any sequence of bytes, but the vocabulary's files are text, with white space between
     the tokens. So bytes that are visible characters in Latin-1 stand for themselves, and the other
@@ -96,7 +102,7 @@ class Encoder:
         self.cache = {}
 
     def bpe(self, word):
-        """Merge a word, a string in the byte alphabet: "Ġdonkeys" to ["Ġdon", "keys"].
+        """The tokens of a word, a string in the byte alphabet: "Ġdonkeys" is ["Ġdon", "keys"].
 
         As long as any two neighbours are a pair with a rank, the pair of the lowest rank is merged
         wherever it stands, from left to right. To search the whole word for that pair every time
@@ -130,7 +136,7 @@ class Encoder:
         return [symbol for symbol in symbols if symbol is not None]
 
     def _encode_word(self, word):
-        """Return the ids of one word of a text, and remember them."""
+        """The ids of one word of a text, which are remembered."""
         symbols = self.bpe("".join([self.byte_encoder[byte] for byte in word.encode("utf-8")]))
         ids = tuple([self.encoder[symbol] for symbol in symbols])
         if len(word) <= CACHED_CHARACTERS:
@@ -140,7 +146,7 @@ class Encoder:
         return ids
 
     def encode(self, text, allowed_special=()):
-        """Return the list of the ids of a text (str).
+        """The ids of a text (str): a list of int.
 
         "<|endoftext|>" in the text is ordinary text, since a text from elsewhere must not be able
         to end the document; with allowed_special={"<|endoftext|>"} it becomes the one id eot.
@@ -166,7 +172,7 @@ class Encoder:
         return ids
 
     def _decode_bytes(self, ids):
-        """Return the bytes that ids stand for; raise EncoderError for what is not a token's id."""
+        """The bytes that ids stand for. Raises EncoderError for what is not a token's id."""
         tokens = []
         for i in ids:
             try:
@@ -178,7 +184,7 @@ class Encoder:
         return bytes([self.byte_decoder[character] for character in "".join(tokens)])
 
     def decode(self, ids):
-        """Return the text of ids, any iterable of integers; NumPy's will do.
+        """The text of ids, any iterable of integers; NumPy's will do.
 
         Ids can be cut or sampled so that their bytes are not UTF-8: U+FFFD then stands in the text.
         Raises EncoderError for an id that is not in the vocabulary.
@@ -213,114 +219,107 @@ def check_text(text):
 
 def check_vocabulary(encoder, bpe_merges):
     """Raise EncoderError that names the first bad entry unless the two parts fit together."""
+    check_tokens(encoder)
+    file = "vocab.bpe"
+    ranks = {}
+    made = {*bytes_to_unicode().values(), END_OF_TEXT}
+    for rank, pair in enumerate(bpe_merges):
+        if len(pair) != 2:
+            raise EncoderError(f"{' '.join(pair)!r:.80} is not two tokens and a space", file)
+        left, right = pair
+        for token in (left, right, left + right):
+            if token not in encoder:
+                raise EncoderError(
+                    f"merge {left + ' ' + right!r:.80} of rank {rank} needs the token "
+                    f"{token!r:.80}, which is not in encoder.json",
+                    file,
+                )
+        if ranks.setdefault((left, right), rank) != rank:
+            raise EncoderError(f"merge {left + ' ' + right!r:.80} is there twice", file)
+        made.add(left + right)
+    for token in encoder:
+        if token not in made:
+            raise EncoderError(f"no merge makes {token!r:.80}, which is in encoder.json", file)
+
+
+def check_tokens(encoder):
+    """Raise EncoderError unless the ids are 0, 1, ... and every byte is among the tokens."""
+    file = "encoder.json"
     if not isinstance(encoder, dict):
-        raise EncoderError(f"encoder.json: not an object {{token: id}} but {encoder!r:.40}")
+        raise EncoderError(f"not an object {{token: id}} but {encoder!r:.40}", file)
     alphabet = set(bytes_to_unicode().values())
     last = len(encoder) - 1
     decoder = {}
     for token, i in encoder.items():
         if not token or not alphabet.issuperset(token):
-            raise EncoderError(f"encoder.json: {token!r:.80} is not written in the byte alphabet")
+            raise EncoderError(f"{token!r:.80} is not written in the byte alphabet", file)
         if type(i) is not int or not 0 <= i <= last:
-            raise EncoderError(
-                f"encoder.json: {token!r:.80} has id {i!r:.40}, but ids are 0 to {last}, no gaps"
-            )
+            problem = f"{token!r:.80} has id {i!r:.40}, but ids are 0 to {last}, no gaps"
+            raise EncoderError(problem, file)
         if decoder.setdefault(i, token) != token:
-            raise EncoderError(
-                f"encoder.json: {token!r:.80} and {decoder[i]!r:.80} have the same id, {i}"
-            )
+            problem = f"{token!r:.80} and {decoder[i]!r:.80} have the same id, {i}"
+            raise EncoderError(problem, file)
     for byte, character in bytes_to_unicode().items():
         if character not in encoder:
-            raise EncoderError(f"encoder.json: {character!r}, the token of byte {byte}, is missing")
-
-    ranks = {}
-    made = alphabet | {END_OF_TEXT}
-    for rank, pair in enumerate(bpe_merges):
-        if len(pair) != 2:
-            raise EncoderError(f"vocab.bpe: {' '.join(pair)!r:.80} is not two tokens and a space")
-        left, right = pair
-        for token in (left, right, left + right):
-            if token not in encoder:
-                raise EncoderError(
-                    f"vocab.bpe: merge {left + ' ' + right!r:.80} of rank {rank} needs the token "
-                    f"{token!r:.80}, which is not in encoder.json"
-                )
-        if ranks.setdefault((left, right), rank) != rank:
-            raise EncoderError(f"vocab.bpe: merge {left + ' ' + right!r:.80} is there twice")
-        made.add(left + right)
-    for token in encoder:
-        if token not in made:
-            raise EncoderError(f"vocab.bpe: no merge makes {token!r:.80}, which is in encoder.json")
+            raise EncoderError(f"{character!r}, the token of byte {byte}, is missing", file)
 
 
 def get_encoder(model_dir):
-    """Return the Encoder of a model folder, from its encoder.json and vocab.bpe, both UTF-8.
+    """The Encoder of a model folder, from its encoder.json and vocab.bpe, both UTF-8.
+
+    Raises EncoderError that names the file, with its path, and what is wrong.
+    """
+    try:
+        json_text, bpe_text = (
+            read_utf8(Path(model_dir, file), file) for file in ("encoder.json", "vocab.bpe")
+        )
+        return parse_encoder(json_text, bpe_text)
+    except EncoderError as error:
+        raise EncoderError(error.problem, Path(model_dir, error.file)) from None
+
+
+def read_utf8(path, file):
+    """The text of a file. Raises EncoderError, which calls it `file`."""
+    try:
+        return path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise EncoderError(error.strerror, file) from None
+    except UnicodeDecodeError as error:
+        raise EncoderError(f"not UTF-8 from byte {error.start} on", file) from None
+
+
+def parse_encoder(json_text, bpe_text):
+    """The Encoder of a vocabulary, from the contents of encoder.json and of vocab.bpe (str).
 
     vocab.bpe is a first line "#version: 0.2" (some writers leave it out) and a line for each merge,
-    two tokens with a space between them. Raises EncoderError that names the file and what is wrong.
+    two tokens with a space between them. Raises EncoderError.
     """
-
-    def read(name):
-        path = Path(model_dir, name)
-        try:
-            return path.read_bytes().decode("utf-8")
-        except OSError as error:
-            raise EncoderError(f"{path}: {error.strerror}") from None
-        except UnicodeDecodeError as error:
-            raise EncoderError(f"{path}: not UTF-8 from byte {error.start} on") from None
-
-    json_text = read("encoder.json")
     # Not splitlines(), which also cuts at eight other characters, and only a file's own line ends.
-    lines = read("vocab.bpe").replace("\r\n", "\n").rstrip("\n").split("\n")
+    lines = bpe_text.replace("\r\n", "\n").rstrip("\n").split("\n")
     if lines[0].startswith("#version"):
         del lines[0]
     try:
         encoder = json.loads(json_text)
     except (ValueError, RecursionError) as error:
-        raise EncoderError(f"{Path(model_dir, 'encoder.json')}: not JSON: {error}") from None
-    try:
-        return Encoder(encoder, [tuple(line.split(" ")) for line in lines])
-    except EncoderError as error:
-        file, _, problem = str(error).partition(": ")
-        raise EncoderError(f"{Path(model_dir, file)}: {problem}") from None
+        raise EncoderError(f"not JSON: {error}", "encoder.json") from None
+    return Encoder(encoder, [tuple(line.split(" ")) for line in lines])
 
 
-def save_encoder(encoder, model_dir):
-    """Write an Encoder's encoder.json and vocab.bpe into a folder, made if there is none.
+def format_encoder(encoder):
+    """The contents of encoder.json and of vocab.bpe for an Encoder, two str.
 
-    The files look like OpenAI's: get_encoder reads them, and so does any GPT-2 tokenizer. Both are
-    written whole under temporary names, *.tmp, before they take the place of any that were there.
-    Raises EncoderError that names the file and the reason.
+    They look like OpenAI's files: parse_encoder reads them, and so does any GPT-2 tokenizer.
     """
     ids = dict(sorted(encoder.encoder.items(), key=lambda item: item[1]))
     lines = ["#version: 0.2", *(" ".join(pair) for pair in encoder.bpe_merges)]
-    contents = {"encoder.json": json.dumps(ids), "vocab.bpe": "\n".join(lines) + "\n"}
-    path = Path(model_dir)
-    temporary = {name: path / f"{name}.tmp" for name in contents}
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        try:
-            for name, content in contents.items():
-                path = Path(model_dir, name)
-                with open(temporary[name], "wb") as file:
-                    file.write(content.encode("utf-8"))
-                    file.flush()
-                    os.fsync(file.fileno())  # lest a power cut leave an empty file with the name
-            for name in contents:
-                path = Path(model_dir, name)
-                os.replace(temporary[name], path)
-        finally:
-            for file in temporary.values():
-                file.unlink(missing_ok=True)
-    except OSError as error:
-        raise EncoderError(f"{path}: {error.strerror}") from None
+    return json.dumps(ids), "\n".join(lines) + "\n"
 
 
 def train_bpe(text, n_vocab):
-    """Learn a vocabulary of n_vocab tokens from a text (str) and return its Encoder.
+    """Learn a vocabulary of n_vocab tokens from a text (str): its Encoder.
 
     Each round learns the most frequent pair of neighbours in the text, as the merges so far cut it.
-    Of equally frequent pairs it takes the one whose left token has the lowest id, and of these the
+    Of equally frequent pairs that is the one whose left token has the lowest id, and of these the
     one whose right token has. What occurs only once is no pattern and is not learned. Source:
     Sennrich, Haddow and Birch, "Neural Machine Translation of Rare Words with Subword Units"
     (2016), algorithm 1; here on bytes, as in GPT-2.
@@ -342,7 +341,7 @@ def train_bpe(text, n_vocab):
     pairs = Pairs(count_words(text))
     tokens, bpe_merges = [*bytes_to_unicode().values()], []
     while len(tokens) < n_vocab - 1:
-        pair = pairs.most_frequent()
+        pair = pairs.pop_most_frequent()
         if pair is None:
             raise EncoderError(
                 f"n_vocab={n_vocab}: the text allows {len(tokens) + 1} tokens, then no pair occurs "
@@ -360,7 +359,7 @@ def train_bpe(text, n_vocab):
 
 
 def count_words(text):
-    """Return {word: how often the text has it}; its words are those that encode cuts."""
+    """{word: how often the text has it}, of the words that encode cuts."""
     check_text(text)
     words = Counter()
     for document in text.split(END_OF_TEXT):
@@ -395,7 +394,7 @@ class Pairs:
         self._push({self._count(i, +1) for i in range(n - 1)})
 
     def _count(self, i, sign):
-        """Count the pair whose left symbol stands at i, or take it away with sign -1; return it."""
+        """Count the pair whose left symbol stands at i, or uncount it with sign -1: that pair."""
         pair = self.symbols[i], self.symbols[self.after[i]]
         if None not in pair:
             self.counts[pair] += sign * self.frequencies[i]
@@ -409,8 +408,8 @@ class Pairs:
             if self.counts[pair] >= 2:
                 heapq.heappush(self.heap, (-self.counts[pair], pair))
 
-    def most_frequent(self):
-        """Take the most frequent pair out of the heap and return it; None if no pair occurs twice.
+    def pop_most_frequent(self):
+        """Take the most frequent pair out of the heap; None if no pair occurs twice.
 
         The heap knows the count that a pair had when it went in. Later merges can only have lowered
         it, so such a pair comes out too early, never too late, and goes in again where it belongs.

@@ -42,6 +42,7 @@ import numpy as np
 
 from backward import loss_and_gradients
 from encoder import END_OF_TEXT, Encoder, EncoderError, get_encoder, train_bpe
+from files.tf_checkpoint import CheckpointError
 from gpt2_numpy import (
     GPT2Error,
     OneLineParser,
@@ -51,7 +52,6 @@ from gpt2_numpy import (
     reuse_memory,
     say,
 )
-from tf_checkpoint import CheckpointError
 from utils import (
     ModelError,
     check_fits,
@@ -457,7 +457,7 @@ def begin_log(settings, step):
                 with contextlib.suppress(ValueError, KeyError, TypeError):   # a damaged line
                     if json.loads(line)["step"] <= step:
                         lines.append(line)
-        write_whole(path, "".join(f"{line}\n" for line in lines))
+        write_whole({path: "".join(f"{line}\n" for line in lines).encode()})
     except OSError as error:
         raise TrainError(f"cannot write {path}: {error.strerror}") from error
     return path

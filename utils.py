@@ -13,6 +13,7 @@ beside it (the server's mark of the version it is a part of): there is no other 
 import contextlib
 import glob
 import json
+import math
 import os
 import re
 import shutil
@@ -23,8 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
-from encoder import EncoderError, get_encoder, save_encoder
-from tf_checkpoint import (
+from encoder import EncoderError, format_encoder, get_encoder
+from files.tf_checkpoint import (
     Checkpoint,
     CheckpointError,
     map_shard,
@@ -32,6 +33,8 @@ from tf_checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
+from files.tf_names import name_tensors, nest_tensors
+from files.whole import write_whole
 
 BASE_URL = "https://openaipublic.blob.core.windows.net/gpt-2/models"  # or $GPT2_BASE_URL
 MODELS_DIR = Path(__file__).resolve().parent / "models"  # or $GPT2_MODELS_DIR
@@ -44,7 +47,7 @@ CHECKED_WITH = {"vocab.bpe": "encoder.json", DATA: INDEX}
 
 BUNDLED = "tales"  # comes with the code, in MODELS_DIR beside it
 
-SIZES = HPARAMS = ("n_vocab", "n_ctx", "n_embd", "n_head", "n_layer")
+SIZES = ("n_vocab", "n_ctx", "n_embd", "n_head", "n_layer")
 RELEASED = {
     "124M": (50257, 1024, 768, 12, 12),
     "355M": (50257, 1024, 1024, 16, 24),
@@ -119,7 +122,7 @@ def is_released(model):
 
 
 def released_hparams(model):
-    return dict(zip(HPARAMS, RELEASED[model], strict=True))
+    return dict(zip(SIZES, RELEASED[model], strict=True))
 
 
 def find_folder(model, models_dir=None):
@@ -174,7 +177,7 @@ def load_hparams(folder):
 def parse_hparams(text):
     """The five numbers that hparams.json holds; ValueError where they cannot be GPT-2's."""
     hparams = parse_json_object(text)
-    for name in HPARAMS:
+    for name in SIZES:
         value = hparams.get(name)
         if type(value) is not int or not 0 < value < 2**31:  # bool is an int, too
             found = "is missing" if value is None else f"is {str(value)[:40]}"
@@ -183,7 +186,7 @@ def parse_hparams(text):
         raise ValueError(
             f"n_embd {hparams['n_embd']} cannot be divided among n_head {hparams['n_head']} heads"
         )
-    return {name: hparams[name] for name in HPARAMS}
+    return {name: hparams[name] for name in SIZES}
 
 
 def parse_json_object(text):
@@ -244,10 +247,11 @@ def tree_map(function, *trees):
 
 def n_parameters(hparams):
     """The number of a model's parameters; a float32 each, they fill the data file exactly."""
-    n_vocab, n_ctx, n_embd, _, n_layer = (hparams[name] for name in HPARAMS)
-    embeddings = n_vocab * n_embd + n_ctx * n_embd
-    block = 12 * n_embd**2 + 13 * n_embd  # c_attn 3, attn/c_proj 1, c_fc 4, mlp/c_proj 4 times E²
-    return embeddings + n_layer * block + 2 * n_embd
+
+    def count(n_layer):
+        return sum(map(math.prod, leaves(shapes(hparams | {"n_layer": n_layer}))))
+
+    return count(0) + hparams["n_layer"] * (count(1) - count(0))
 
 
 def load_params(folder, hparams):
@@ -257,7 +261,10 @@ def load_params(folder, hparams):
     """
     prefix = checkpoint_prefix(Path(folder))
     try:
-        return nest_params(read_checkpoint(prefix), hparams)
+        tensors = read_checkpoint(prefix)
+        # Of a billion layers that hparams.json may claim, the first that is missing is enough.
+        n_layer = min(hparams["n_layer"], len(tensors))
+        return nest_tensors(tensors, shapes(hparams | {"n_layer": n_layer}))
     except CheckpointError as error:
         raise ModelError(f"{one_line(error)}; remove it and fetch or copy it again") from error
     except ValueError as error:
@@ -322,77 +329,21 @@ def parse_checkpoint_state(text):
     return match[1]
 
 
-def nest_params(tensors, hparams):
-    """Turn {"model/h0/attn/c_attn/w": array, ...} into {"blocks": [{"attn": {"c_attn": {"w": ...
+def save_encoder(encoder, model_dir):
+    """Write an Encoder's encoder.json and vocab.bpe into a folder, made if there is none.
 
-    Raises ValueError, naming the tensor, when one is missing, left over, or not as hparams ask.
+    Both are written whole before they replace any that were there. Raises EncoderError that names
+    the file and the reason.
     """
-    n_vocab, n_ctx, n_embd, _, n_layer = (hparams[name] for name in HPARAMS)
-    taken = set()
-
-    def take(name, *shape):
-        if name not in tensors:
-            raise ValueError(f"no tensor {name} (of shape {shape}); are both of the same model?")
-        taken.add(name)
-        array = tensors[name]
-        if array.shape != shape:
-            raise ValueError(f"{name} is of shape {array.shape}, expected {shape}")
-        if array.dtype not in (np.float32, np.float16):
-            raise ValueError(f"{name} is {array.dtype}, expected float32 (or float16)")
-        return array.astype(np.float32, copy=False)
-
-    def layer_norm(scope):
-        return {"g": take(f"{scope}/g", n_embd), "b": take(f"{scope}/b", n_embd)}
-
-    def linear(scope, n_in, n_out):  # OpenAI's is a convolution over one position, hence the 1
-        return {"w": take(f"{scope}/w", 1, n_in, n_out)[0], "b": take(f"{scope}/b", n_out)}
-
-    def block(scope):
-        return {
-            "ln_1": layer_norm(f"{scope}/ln_1"),
-            "attn": {
-                "c_attn": linear(f"{scope}/attn/c_attn", n_embd, 3 * n_embd),
-                "c_proj": linear(f"{scope}/attn/c_proj", n_embd, n_embd),
-            },
-            "ln_2": layer_norm(f"{scope}/ln_2"),
-            "mlp": {
-                "c_fc": linear(f"{scope}/mlp/c_fc", n_embd, 4 * n_embd),
-                "c_proj": linear(f"{scope}/mlp/c_proj", 4 * n_embd, n_embd),
-            },
-        }
-
-    params = {
-        "wte": take("model/wte", n_vocab, n_embd),
-        "wpe": take("model/wpe", n_ctx, n_embd),
-        "blocks": [block(f"model/h{i}") for i in range(n_layer)],
-        "ln_f": layer_norm("model/ln_f"),
-    }
-    if left_over := sorted(set(tensors) - taken):
-        raise ValueError(
-            f"{len(left_over)} tensors are not part of the model, such as {left_over[0]}; save it "
-            "again with the model's own variables only"
+    json_text, bpe_text = format_encoder(encoder)
+    folder = Path(model_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(
+            {folder / "encoder.json": json_text.encode(), folder / "vocab.bpe": bpe_text.encode()}
         )
-    return params
-
-
-def flatten_params(params):
-    """Turn {"blocks": [{"attn": {"c_attn": {"w": ... back into {"model/h0/attn/c_attn/w": array}.
-
-    The arrays are views: of a weight [n_in, n_out] as the checkpoint has it, [1, n_in, n_out].
-    """
-    parts = {f"h{i}": block for i, block in enumerate(params["blocks"])}
-    parts |= {name: part for name, part in params.items() if name != "blocks"}
-    return dict(named_arrays("model", parts))
-
-
-def named_arrays(scope, node):
-    """Yield (name, array) of all that is in nested dicts."""
-    # No closure that calls itself: such a cycle would keep the arrays until garbage is collected.
-    for name, value in node.items():
-        if isinstance(value, dict):
-            yield from named_arrays(f"{scope}/{name}", value)
-        else:
-            yield f"{scope}/{name}", value[None] if name == "w" else value
+    except OSError as error:
+        raise EncoderError(error.strerror, error.filename) from None
 
 
 def save_model(folder, encoder, hparams, params, dtype=np.float32):
@@ -406,32 +357,20 @@ def save_model(folder, encoder, hparams, params, dtype=np.float32):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     save_encoder(encoder, folder)
-    write_whole(folder / "hparams.json", json.dumps(hparams) + "\n")
-    write_whole(folder / "checkpoint", 'model_checkpoint_path: "model.ckpt"\n')
-    flat = flatten_params(params).items()
-    tensors = {name: array.astype(dtype, copy=False) for name, array in flat}
-    write_checkpoint(folder / "model.ckpt", tensors)
+    write_whole({
+        folder / "hparams.json": (json.dumps(hparams) + "\n").encode(),
+        folder / "checkpoint": b'model_checkpoint_path: "model.ckpt"\n',
+    })
+    tensors = tree_map(lambda array: array.astype(dtype, copy=False), params)
+    write_checkpoint(folder / "model.ckpt", name_tensors(tensors))
 
 
 def check_fits(params, dtype):
     """Raise CheckpointError where a weight is too large for float16."""
     largest = np.finfo(dtype).max
-    for name, array in flatten_params(params).items():
+    for name, array in name_tensors(params).items():
         if np.abs(array).max() > largest:
             raise CheckpointError(f"{name} has a weight too large for {np.dtype(dtype)}")
-
-
-def write_whole(path, text):
-    """Write a small file under a temporary name, then give it its own."""
-    part = part_of(path)
-    try:
-        with open(part, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())  # lest a power cut leave an empty file with the name
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def memory_needed(hparams):
@@ -781,7 +720,7 @@ def check_weights(part, hparams):
     notice("checking every tensor's checksum")
     entries = index_entries(part.with_name(INDEX))
     tensors = Checkpoint(part, entries, {0: map_shard(part, entries)})
-    nest_params(tensors, hparams)
+    nest_tensors(tensors, shapes(hparams))
     tensors.verify()
 
 
@@ -814,3 +753,12 @@ def one_line(error):
 def notice(text):
     with contextlib.suppress(OSError):  # a full disk behind stderr stops nothing
         print(text, file=sys.stderr, flush=True)
+
+
+# Temporary, for train.py, its tests and the notebooks until they walk trees themselves:
+# flatten_params(params) is files.tf_names.name_tensors, nest_params is nest_tensors with shapes.
+flatten_params = name_tensors
+
+
+def nest_params(tensors, hparams):
+    return nest_tensors(tensors, shapes(hparams))

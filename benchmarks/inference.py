@@ -144,7 +144,7 @@ def make_models(folder):
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from tf_checkpoint import write_checkpoint
+    from files.tf_checkpoint import write_checkpoint
 
     torch.manual_seed(0)
     model = GPT2LMHeadModel(GPT2Config())

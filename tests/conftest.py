@@ -66,8 +66,8 @@ def random_params():
 def tiny_model(tmp_path_factory, random_params):
     """A model folder of a few kB: the 256 bytes, three merges, <|endoftext|>, random weights."""
     from encoder import bytes_to_unicode
-    from tf_checkpoint import write_checkpoint
-    from utils import flatten_params
+    from files.tf_checkpoint import write_checkpoint
+    from files.tf_names import name_tensors
 
     folder = tmp_path_factory.mktemp("tiny-model")
     merges = [("h", "e"), ("Ġ", "t"), ("Ġt", "he")]
@@ -79,5 +79,5 @@ def tiny_model(tmp_path_factory, random_params):
     hparams = {"n_vocab": len(tokens), "n_ctx": 64, "n_embd": 24, "n_head": 3, "n_layer": 2}
     (folder / "hparams.json").write_text(json.dumps(hparams))
     (folder / "checkpoint").write_text('model_checkpoint_path: "model.ckpt"\n')
-    write_checkpoint(folder / "model.ckpt", flatten_params(random_params(**hparams)))
+    write_checkpoint(folder / "model.ckpt", name_tensors(random_params(**hparams)))
     return folder

@@ -241,7 +241,7 @@ def test_a_lone_surrogate_in_the_prompt_is_one_line(tiny_model, capsys):
 
 
 def test_weights_of_nan_are_named_and_no_text_is_made_up(tiny_model, tmp_path):
-    from tf_checkpoint import read_checkpoint, write_checkpoint
+    from files.tf_checkpoint import read_checkpoint, write_checkpoint
 
     for name in ("encoder.json", "vocab.bpe", "hparams.json", "checkpoint"):
         (tmp_path / name).write_bytes((tiny_model / name).read_bytes())

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import urllib3
-from test_utils import HPARAMS, make_model, make_tensors
+from helpers import HPARAMS, make_model, make_tensors
 
 import utils
 from utils import DATA, FILES, INDEX, ModelError, download

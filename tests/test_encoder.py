@@ -1,7 +1,6 @@
 """encoder.py against other tokenizers' answers, textbook versions, and damaged vocabularies."""
 
 import json
-import os
 import random
 import re
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import FIXTURES, GOLDEN_IDS, MINI, copy_mini_vocabulary
 
 import encoder as encoder_module
 from encoder import (
@@ -20,15 +20,13 @@ from encoder import (
     Encoder,
     EncoderError,
     bytes_to_unicode,
+    format_encoder,
     get_encoder,
-    save_encoder,
+    parse_encoder,
     train_bpe,
 )
 
-FIXTURES = Path(__file__).parent / "fixtures"
-MINI = FIXTURES / "mini-vocabulary"
 N_VOCAB = len(json.loads((MINI / "encoder.json").read_text("utf-8")))
-GOLDEN = json.loads((FIXTURES / "encoder_golden.json").read_text("utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +38,8 @@ def mini():
 def golden_encoder(request, mini):
     """The Encoder for one half of the golden answers: "mini" or "gpt2"."""
     if request.param == "mini":
-        return mini, GOLDEN["mini"]
-    return get_encoder(request.getfixturevalue("shared")("gpt2-vocab")), GOLDEN["gpt2"]
+        return mini, GOLDEN_IDS["mini"]
+    return get_encoder(request.getfixturevalue("shared")("gpt2-vocab")), GOLDEN_IDS["gpt2"]
 
 
 both_vocabularies = pytest.mark.parametrize("golden_encoder", ["mini", "gpt2"], indirect=True)
@@ -176,7 +174,7 @@ def test_cache_is_bounded_and_changes_no_ids(mini, monkeypatch):
     monkeypatch.setattr(encoder_module, "CACHED_WORDS", 8)
     enc = Encoder(mini.encoder, mini.bpe_merges)
     for _ in range(2):
-        for text, ids in GOLDEN["mini"]["encode"]:
+        for text, ids in GOLDEN_IDS["mini"]["encode"]:
             assert enc.encode(text) == ids
             assert len(enc.cache) <= 8
     enc.encode("x" * 1000)
@@ -258,7 +256,7 @@ def test_what_is_no_id_is_refused(mini, ids, message):
 
 def test_stream_is_decode_cut_into_one_text_for_each_id(mini):
     rng = random.Random(0)
-    runs = [ids for _, ids in GOLDEN["mini"]["encode"]]
+    runs = [ids for _, ids in GOLDEN_IDS["mini"]["encode"]]
     runs += [rng.choices(range(mini.n_vocab), k=rng.randint(0, 20)) for _ in range(2000)]
     for ids in runs:
         texts = list(mini.decode_stream(ids))
@@ -282,13 +280,6 @@ def test_stream_takes_an_id_only_when_asked_for_its_text(mini):
     assert len(taken) == 2
 
 
-def model_folder(folder, encoder=None, merges=None):
-    """Copy the mini vocabulary, with either file's bytes replaced."""
-    for name, content in (("encoder.json", encoder), ("vocab.bpe", merges)):
-        (folder / name).write_bytes((MINI / name).read_bytes() if content is None else content)
-    return folder
-
-
 MERGES = (MINI / "vocab.bpe").read_bytes().replace(b"\r\n", b"\n").strip()
 HEADER, MERGE_LINES = MERGES.split(b"\n", 1)
 
@@ -306,7 +297,7 @@ HEADER, MERGE_LINES = MERGES.split(b"\n", 1)
     ],
 )
 def test_line_ends_and_header_of_vocab_bpe(tmp_path, mini, merges):
-    enc = get_encoder(str(model_folder(tmp_path, merges=merges)))
+    enc = get_encoder(str(copy_mini_vocabulary(tmp_path, vocab_bpe=merges)))
     assert (enc.encoder, enc.bpe_ranks) == (mini.encoder, mini.bpe_ranks)
 
 
@@ -371,7 +362,7 @@ LAST_MERGE = MERGES.split(b"\n")[-1].decode("utf-8")
     ],
 )
 def test_vocabulary_that_does_not_fit_together(tmp_path, encoder, merges, file, message):
-    model_folder(tmp_path, encoder, merges)
+    copy_mini_vocabulary(tmp_path, encoder, merges)
     with pytest.raises(EncoderError, match=message) as error:
         get_encoder(tmp_path)
     assert str(error.value).startswith(f"{tmp_path / file}: ")
@@ -380,7 +371,7 @@ def test_vocabulary_that_does_not_fit_together(tmp_path, encoder, merges, file, 
 
 @pytest.mark.parametrize("file", ["encoder.json", "vocab.bpe"])
 def test_missing_file_is_named(tmp_path, file):
-    model_folder(tmp_path)
+    copy_mini_vocabulary(tmp_path)
     (tmp_path / file).unlink()
     with pytest.raises(EncoderError) as error:
         get_encoder(tmp_path)
@@ -518,11 +509,10 @@ def test_end_of_text_separates_documents_and_teaches_nothing():
     assert train_bpe(f"  {END_OF_TEXT}a" * 2, 258).bpe_merges == [("Ġ", "Ġ")]
 
 
-def test_smallest_vocabulary_has_no_merges(tmp_path):
+def test_smallest_vocabulary_has_no_merges():
     enc = train_bpe("abab", np.int64(257))
     assert (enc.bpe_merges, enc.n_vocab, enc.eot) == ([], 257, 256)
-    save_encoder(enc, tmp_path)
-    assert get_encoder(tmp_path).encoder == enc.encoder
+    assert parse_encoder(*format_encoder(enc)).encoder == enc.encoder
 
 
 def test_learning_is_the_same_whatever_the_hash_seed():
@@ -581,85 +571,50 @@ def test_what_cannot_be_learned(text, n_vocab, message):
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_saved_vocabulary_comes_back(tmp_path, mini):
+def test_formatted_vocabulary_comes_back(mini):
     for enc in (mini, train_bpe("川は川は Река Река # # ## \x00\x00 " * 3, 276)):
-        save_encoder(enc, str(tmp_path / "new" / "folder"))
-        same = get_encoder(tmp_path / "new" / "folder")
+        same = parse_encoder(*format_encoder(enc))
         assert (same.encoder, same.bpe_merges) == (enc.encoder, enc.bpe_merges)
         assert same.encode("# 川は!") == enc.encode("# 川は!")
 
 
-def test_saved_files_look_like_openais(tmp_path):
+def test_formatted_vocabulary_looks_like_openais():
     enc = train_bpe("ab abc abc bc", 260)
     shuffled = Encoder(dict(reversed(enc.encoder.items())), enc.bpe_merges)
-    save_encoder(shuffled, tmp_path)
-    assert sorted(os.listdir(tmp_path)) == ["encoder.json", "vocab.bpe"]
-    merges = (tmp_path / "vocab.bpe").read_bytes()
-    assert merges == "#version: 0.2\na b\nĠ ab\nĠab c\n".encode()
-    tokens = (tmp_path / "encoder.json").read_bytes()
-    assert tokens.startswith(rb'{"!": 0, "\"": 1, "#": 2, ')
-    assert tokens.endswith(rb'"ab": 256, "\u0120ab": 257, "\u0120abc": 258, "<|endoftext|>": 259}')
+    json_text, bpe_text = format_encoder(shuffled)
+    assert bpe_text == "#version: 0.2\na b\nĠ ab\nĠab c\n"
+    assert json_text.startswith(r'{"!": 0, "\"": 1, "#": 2, ')
+    assert json_text.endswith(
+        r'"ab": 256, "\u0120ab": 257, "\u0120abc": 258, "<|endoftext|>": 259}'
+    )
 
 
-def test_openais_vocabulary_is_saved_byte_for_byte(tmp_path, shared):
-    save_encoder(get_encoder(shared("gpt2-vocab")), tmp_path)
-    for name in ("encoder.json", "vocab.bpe"):
-        assert (tmp_path / name).read_bytes() == (shared("gpt2-vocab") / name).read_bytes()
+def test_openais_vocabulary_is_formatted_byte_for_byte(shared):
+    folder = shared("gpt2-vocab")
+    for text, file in zip(
+        format_encoder(get_encoder(folder)), ("encoder.json", "vocab.bpe"), strict=True
+    ):
+        assert text.encode() == (folder / file).read_bytes()
 
 
-def test_saved_vocabulary_is_read_by_another_library(tmp_path, mini):
-    tokenizers = pytest.importorskip("tokenizers")
-    save_encoder(mini, tmp_path)
-    files = str(tmp_path / "encoder.json"), str(tmp_path / "vocab.bpe")
-    peer = tokenizers.ByteLevelBPETokenizer.from_file(*files)
-    for text, _ in GOLDEN["mini"]["encode"]:
-        assert peer.encode(text).ids == mini.encode(text)
-
-
-@pytest.mark.parametrize("call", ["fsync", "replace"])
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_failed_saving_leaves_the_files_that_were_there(tmp_path, monkeypatch, call, error):
-    model_folder(tmp_path)
-    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-
-    def fail(*_):
-        raise error
-
-    monkeypatch.setattr(os, call, fail)
-    expected = KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else EncoderError
-    with pytest.raises(expected) as raised:
-        save_encoder(train_bpe("abab", 258), tmp_path)
-    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
-    if expected is EncoderError:
-        assert str(raised.value) == f"{tmp_path / 'encoder.json'}: No space left on device"
-
-
-def test_nothing_is_replaced_before_both_files_are_written(tmp_path, monkeypatch):
-    model_folder(tmp_path)
-    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    n_written = 0
-
-    def fail_at_the_second(_):
-        nonlocal n_written
-        n_written += 1
-        if n_written == 2:
-            raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", fail_at_the_second)
+@pytest.mark.parametrize(
+    ("json_text", "bpe_text", "file", "problem"),
+    [
+        ("", "", "encoder.json", "not JSON: Expecting value: line 1 column 1 (char 0)"),
+        ("{}", "", "encoder.json", "'!', the token of byte 33, is missing"),
+        (None, "", "vocab.bpe", "'' is not two tokens and a space"),
+    ],
+)
+def test_an_error_says_which_file_is_meant_and_knows_no_path(json_text, bpe_text, file, problem):
+    if json_text is None:
+        json_text = (MINI / "encoder.json").read_text("utf-8")
     with pytest.raises(EncoderError) as error:
-        save_encoder(train_bpe("abab", 258), tmp_path)
-    assert str(error.value) == f"{tmp_path / 'vocab.bpe'}: No space left on device"
-    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+        parse_encoder(json_text, bpe_text)
+    assert (error.value.file, error.value.problem) == (file, problem)
+    assert str(error.value) == f"{file}: {problem}"
 
 
-def test_where_a_vocabulary_cannot_be_saved(tmp_path, mini):
-    (tmp_path / "file").write_text("")
-    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(EncoderError) as error:
-            save_encoder(mini, folder)
-        assert str(error.value) in (f"{folder}: File exists", f"{folder}: Not a directory")
-    (tmp_path / "vocab.bpe").mkdir()
+def test_an_error_about_a_text_is_of_no_file(mini):
     with pytest.raises(EncoderError) as error:
-        save_encoder(mini, tmp_path)
-    assert str(error.value) == f"{tmp_path / 'vocab.bpe'}: Is a directory"
-    assert not list(tmp_path.glob("*.tmp"))
+        mini.encode(None)
+    assert error.value.file is None and error.value.problem == str(error.value)

@@ -18,8 +18,8 @@ from test_gpt2_numpy import FIXTURES
 import train
 from backward import loss_and_gradients
 from encoder import get_encoder, train_bpe
+from files.tf_checkpoint import read_checkpoint
 from gpt2_numpy import generate, log_probs
-from tf_checkpoint import read_checkpoint
 from utils import flatten_params, load_encoder_hparams_and_params, save_model
 
 ROOT = Path(train.__file__).resolve().parent
@@ -527,7 +527,8 @@ def test_a_text_shorter_than_one_context_is_refused(story, tmp_path, capsys):
 ])
 def test_what_does_not_fit_together_is_refused(
         story, trained, tmp_path, capsys, more, words, random_params):
-    from encoder import Encoder, get_encoder, save_encoder
+    from encoder import Encoder, get_encoder
+    from utils import save_encoder
 
     save_encoder(train_bpe(story.read_text(), 290), tmp_path / "other")
     same = get_encoder(trained)           # the same tokens, two of them merged in the other order

@@ -1,52 +1,15 @@
 """Model folders are found, checked and loaded, or refused in one line that says why."""
 
 import json
+import os
 
 import numpy as np
 import pytest
+from helpers import GOLDEN_IDS, HPARAMS, MINI, copy_mini_vocabulary, make_model, make_tensors
 
 import utils
-from encoder import bytes_to_unicode
-from tf_checkpoint import write_checkpoint
-from utils import ModelError, load_encoder_hparams_and_params, load_hparams
-
-HPARAMS = {"n_vocab": 260, "n_ctx": 8, "n_embd": 32, "n_head": 4, "n_layer": 2}
-
-
-def tensor_shapes(n_vocab, n_ctx, n_embd, n_head, n_layer):
-    """OpenAI's names and shapes, written down once more."""
-    shapes = {"model/wte": (n_vocab, n_embd), "model/wpe": (n_ctx, n_embd)}
-    norms = ["model/ln_f"]
-    for i in range(n_layer):
-        norms += [f"model/h{i}/ln_1", f"model/h{i}/ln_2"]
-        for scope, n_in, n_out in [
-            ("attn/c_attn", n_embd, 3 * n_embd),
-            ("attn/c_proj", n_embd, n_embd),
-            ("mlp/c_fc", n_embd, 4 * n_embd),
-            ("mlp/c_proj", 4 * n_embd, n_embd),
-        ]:
-            shapes[f"model/h{i}/{scope}/w"] = (1, n_in, n_out)
-            shapes[f"model/h{i}/{scope}/b"] = (n_out,)
-    return shapes | {f"{norm}/{name}": (n_embd,) for norm in norms for name in "gb"}
-
-
-def make_tensors(hparams=HPARAMS, dtype=np.float32):
-    rng = np.random.default_rng(0)
-    shapes = tensor_shapes(**hparams)
-    return {name: rng.standard_normal(shape).astype(dtype) for name, shape in shapes.items()}
-
-
-def make_model(folder, tensors=None):
-    """Write a model folder whose vocabulary is the bytes, "he", "hel", "hell", <|endoftext|>."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tokens = [*bytes_to_unicode().values(), "he", "hel", "hell", "<|endoftext|>"]
-    vocabulary = {token: i for i, token in enumerate(tokens)}
-    (folder / "hparams.json").write_text(json.dumps(HPARAMS), "utf-8")
-    (folder / "encoder.json").write_text(json.dumps(vocabulary), "utf-8")
-    (folder / "vocab.bpe").write_text("#version: 0.2\nh e\nhe l\nhel l\n", "utf-8")
-    (folder / "checkpoint").write_text('model_checkpoint_path: "model.ckpt"\n', "utf-8")
-    write_checkpoint(folder / "model.ckpt", make_tensors() if tensors is None else tensors)
-    return folder
+from encoder import Encoder, EncoderError, get_encoder, train_bpe
+from utils import ModelError, leaves, load_encoder_hparams_and_params, load_hparams, save_encoder
 
 
 def refusal(*args, **kwargs):
@@ -75,13 +38,6 @@ def test_a_folder_becomes_encoder_hparams_and_nested_params(tmp_path):
                 np.testing.assert_array_equal(block[part][name]["b"], tensors[f"{scope}/b"])
         for name in ("ln_1", "ln_2"):
             np.testing.assert_array_equal(block[name]["g"], tensors[f"model/h{i}/{name}/g"])
-
-
-def leaves(params):
-    if isinstance(params, np.ndarray):
-        return [params]
-    children = params.values() if isinstance(params, dict) else params
-    return [leaf for child in children for leaf in leaves(child)]
 
 
 def test_params_are_float32_views_of_the_file_and_as_many_as_counted(tmp_path):
@@ -119,7 +75,7 @@ def test_the_reference_model_loads(shared):
     ],
 )
 def test_the_released_models_have_openais_parameter_counts(name, expected):
-    hparams = dict(zip(utils.HPARAMS, utils.RELEASED[name], strict=True))
+    hparams = dict(zip(utils.SIZES, utils.RELEASED[name], strict=True))
     assert utils.n_parameters(hparams) == expected
 
 
@@ -263,13 +219,6 @@ def test_a_missing_or_misshapen_tensor_or_one_of_another_type_is_named(tmp_path,
     assert name in refusal(tmp_path)
 
 
-def test_a_tensor_of_another_type_is_named():
-    tensors = make_tensors()
-    tensors["model/wpe"] = tensors["model/wpe"].astype(np.float64)
-    with pytest.raises(ValueError, match="model/wpe is float64, expected float32"):
-        utils.nest_params(tensors, HPARAMS)
-
-
 @pytest.mark.parametrize("name", ["global_step", "model/wte/Adam", "model/h2/ln_1/g"])
 def test_a_tensor_that_is_not_part_of_the_model_is_named(tmp_path, name):
     make_model(tmp_path, make_tensors() | {name: np.zeros(1, np.float32)})
@@ -350,6 +299,119 @@ def test_large_weights_are_compared_with_their_checksums_once(tmp_path, monkeypa
 @pytest.mark.parametrize("name, value", [("n_head", 2), ("n_ctx", 16)])
 def test_another_model_under_a_released_name_is_refused(tmp_path, monkeypatch, name, value):
     released = HPARAMS | {name: value}
-    monkeypatch.setitem(utils.RELEASED, "124M", tuple(released[key] for key in utils.HPARAMS))
+    monkeypatch.setitem(utils.RELEASED, "124M", tuple(released[key] for key in utils.SIZES))
     make_model(tmp_path / "124M")
     assert "holds another model than 124M" in refusal("124M", tmp_path)
+
+
+def test_parameters_are_counted_without_building_a_billion_layers():
+    one, two = (utils.n_parameters(HPARAMS | {"n_layer": n}) for n in (1, 2))
+    assert one == 260 * 32 + 8 * 32 + 12 * 32**2 + 13 * 32 + 2 * 32
+    assert utils.n_parameters(HPARAMS | {"n_layer": 10**9}) == one + (10**9 - 1) * (two - one)
+
+
+def test_shapes_are_nested_like_params(tmp_path):
+    _, hparams, params = load_encoder_hparams_and_params(make_model(tmp_path))
+    assert utils.shapes(hparams) == utils.tree_map(lambda leaf: leaf.shape, params)
+
+
+def test_leaves_come_in_order_from_any_nesting_of_dicts_and_lists():
+    tree = {"b": 1, "a": [2, {"c": [3, []], "d": (4, 5)}], "e": {}}
+    assert leaves(tree) == [1, 2, 3, (4, 5)]
+    assert leaves("a leaf") == ["a leaf"]
+
+
+def test_tree_map_works_on_the_leaves_in_the_same_place_of_several_trees():
+    tree, other = {"a": [1, {"b": 2}], "c": 3}, {"c": 30, "a": [10, {"b": 20}]}
+    assert utils.tree_map(lambda x, y: x + y, tree, other) == {"a": [11, {"b": 22}], "c": 33}
+    assert utils.tree_map(str, tree) == {"a": ["1", {"b": "2"}], "c": "3"}
+    with pytest.raises(ValueError):
+        utils.tree_map(max, [1, 2], [3])
+    with pytest.raises(KeyError):
+        utils.tree_map(max, {"a": 1}, {"b": 3})
+
+
+def test_saved_vocabulary_comes_back(tmp_path):
+    for enc in (get_encoder(MINI), train_bpe("川は川は Река Река # # ## \x00\x00 " * 3, 276)):
+        save_encoder(enc, str(tmp_path / "new" / "folder"))
+        same = get_encoder(tmp_path / "new" / "folder")
+        assert (same.encoder, same.bpe_merges) == (enc.encoder, enc.bpe_merges)
+        assert same.encode("# 川は!") == enc.encode("# 川は!")
+
+
+def test_saved_files_look_like_openais(tmp_path):
+    enc = train_bpe("ab abc abc bc", 260)
+    shuffled = Encoder(dict(reversed(enc.encoder.items())), enc.bpe_merges)
+    save_encoder(shuffled, tmp_path)
+    assert sorted(os.listdir(tmp_path)) == ["encoder.json", "vocab.bpe"]
+    merges = (tmp_path / "vocab.bpe").read_bytes()
+    assert merges == "#version: 0.2\na b\nĠ ab\nĠab c\n".encode()
+    tokens = (tmp_path / "encoder.json").read_bytes()
+    assert tokens.startswith(rb'{"!": 0, "\"": 1, "#": 2, ')
+    assert tokens.endswith(rb'"ab": 256, "\u0120ab": 257, "\u0120abc": 258, "<|endoftext|>": 259}')
+
+
+def test_openais_vocabulary_is_saved_byte_for_byte(tmp_path, shared):
+    save_encoder(get_encoder(shared("gpt2-vocab")), tmp_path)
+    for name in ("encoder.json", "vocab.bpe"):
+        assert (tmp_path / name).read_bytes() == (shared("gpt2-vocab") / name).read_bytes()
+
+
+def test_saved_vocabulary_is_read_by_another_library(tmp_path):
+    mini = get_encoder(MINI)
+    tokenizers = pytest.importorskip("tokenizers")
+    save_encoder(mini, tmp_path)
+    files = str(tmp_path / "encoder.json"), str(tmp_path / "vocab.bpe")
+    peer = tokenizers.ByteLevelBPETokenizer.from_file(*files)
+    for text, _ in GOLDEN_IDS["mini"]["encode"]:
+        assert peer.encode(text).ids == mini.encode(text)
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_failed_saving_leaves_the_files_that_were_there(tmp_path, monkeypatch, call, error):
+    copy_mini_vocabulary(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(os, call, fail)
+    expected = KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else EncoderError
+    with pytest.raises(expected) as raised:
+        save_encoder(train_bpe("abab", 258), tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    if expected is EncoderError:
+        assert str(raised.value) == f"{tmp_path / 'encoder.json'}: No space left on device"
+
+
+def test_nothing_is_replaced_before_both_files_are_written(tmp_path, monkeypatch):
+    copy_mini_vocabulary(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    n_written = 0
+
+    def fail_at_the_second(_):
+        nonlocal n_written
+        n_written += 1
+        if n_written == 2:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail_at_the_second)
+    with pytest.raises(EncoderError) as error:
+        save_encoder(train_bpe("abab", 258), tmp_path)
+    assert str(error.value) == f"{tmp_path / 'vocab.bpe'}: No space left on device"
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_where_a_vocabulary_cannot_be_saved(tmp_path):
+    mini = get_encoder(MINI)
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(EncoderError) as error:
+            save_encoder(mini, folder)
+        assert str(error.value) in (f"{folder}: File exists", f"{folder}: Not a directory")
+    (tmp_path / "vocab.bpe").mkdir()
+    with pytest.raises(EncoderError) as error:
+        save_encoder(mini, tmp_path)
+    assert str(error.value) == f"{tmp_path / 'vocab.bpe'}: Is a directory"
+    assert not list(tmp_path.glob("*.tmp"))

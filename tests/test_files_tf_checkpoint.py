@@ -1,4 +1,4 @@
-"""tf_checkpoint reads what TensorFlow wrote, refuses what is damaged, and writes all or nothing.
+"""files/tf_checkpoint.py reads what TensorFlow wrote, refuses damage, writes all or nothing.
 
 The golden files and what they hold come from fixtures/make_tf_checkpoints.py.
 """
@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import tf_checkpoint
-from tf_checkpoint import CheckpointError, crc32c, read_checkpoint, write_checkpoint
+from files import tf_checkpoint
+from files.tf_checkpoint import CheckpointError, crc32c, read_checkpoint, write_checkpoint
 
 FIXTURES = Path(__file__).parent / "fixtures"
 DATA = "data-00000-of-00001"
@@ -431,7 +431,7 @@ def test_an_index_replaced_while_it_is_read_is_noticed(copy, monkeypatch):
     assert "replaced" in refusal(prefix)
 
 
-SOME = {
+TENSORS = {
     "scalar": np.array(1.5, np.float32),
     "empty": np.zeros((2, 0, 3), np.float16),
     "odd": np.arange(3, dtype=np.float16),
@@ -442,7 +442,7 @@ SOME = {
 
 @pytest.mark.parametrize("n_more", [0, 3000])
 def test_written_tensors_are_read_back(tmp_path, n_more):
-    tensors = SOME | {f"many/{i}": np.full(i % 3, i, np.float32) for i in range(n_more)}
+    tensors = TENSORS | {f"many/{i}": np.full(i % 3, i, np.float32) for i in range(n_more)}
     write_checkpoint(tmp_path / "model.ckpt", tensors)
     assert sorted(os.listdir(tmp_path)) == [f"model.ckpt.{DATA}", "model.ckpt.index"]
     assert_equal(read_checkpoint(tmp_path / "model.ckpt", verify=True), tensors)
@@ -479,7 +479,7 @@ def test_a_checkpoint_is_written_over_itself(copy):
 )
 def test_what_cannot_be_written_is_named(tmp_path, tensors):
     with pytest.raises(CheckpointError, match=r"model\.ckpt: '.*' (is not an array|cannot be)"):
-        write_checkpoint(tmp_path / "model.ckpt", SOME | tensors)
+        write_checkpoint(tmp_path / "model.ckpt", TENSORS | tensors)
     assert os.listdir(tmp_path) == []
 
 

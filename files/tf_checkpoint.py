@@ -28,6 +28,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from files.whole import write_whole
+
 MAGIC = bytes.fromhex("57fb808b247547db")
 FOOTER_SIZE = 48
 TRAILER_SIZE = 5  # of a block: one byte for its compression, four for its checksum
@@ -131,6 +133,7 @@ def read_checkpoint(prefix, verify=False):
 
 
 def _require(condition, message):
+    """Raise CheckpointError with a message unless a condition holds."""
     if not condition:
         raise CheckpointError(message)
 
@@ -252,8 +255,8 @@ def _parse_handle(buffer, at):
 
 def _read_block(table, handle):
     """A block's contents; behind them stand the compression and a checksum of both."""
-    contents, at = _take(table, *handle)
-    trailer, _ = _take(table, at, TRAILER_SIZE)
+    contents, at = _slice(table, *handle)
+    trailer, _ = _slice(table, at, TRAILER_SIZE)
     if _masked_crc32c(contents + trailer[:1]) != int.from_bytes(trailer[1:], "little"):
         raise CheckpointError(f"damaged: the block at {handle[0]} does not match its checksum")
     _require(trailer[0] in (PLAIN, SNAPPY), f"a block has unknown compression {trailer[0]}")
@@ -283,8 +286,8 @@ def _block_entries(block):
         if start == restart:
             key, restart = b"", next(restarts, None)
         _require(n_shared <= len(key), "a key shares more than there is")
-        rest, at = _take(entries, at, n_rest)
-        value, at = _take(entries, at, n_value)
+        rest, at = _slice(entries, at, n_rest)
+        value, at = _slice(entries, at, n_value)
         key = key[:n_shared] + rest
         yield key, value
     _require(end == 0 or restart is None, "a block's restart is not the start of an entry")
@@ -305,12 +308,12 @@ def _uncompress_snappy(block):
         kind, size = tag & 3, (tag >> 2) + 1
         if kind == 0:
             if size > 60:  # then 1 to 4 bytes of size follow
-                extra, at = _take(block, at, size - 60)
+                extra, at = _slice(block, at, size - 60)
                 size = int.from_bytes(extra, "little") + 1
-            literal, at = _take(block, at, size)
+            literal, at = _slice(block, at, size)
             out += literal
         else:
-            extra, at = _take(block, at, (1, 2, 4)[kind - 1])
+            extra, at = _slice(block, at, (1, 2, 4)[kind - 1])
             distance = int.from_bytes(extra, "little")
             if kind == 1:
                 distance, size = distance | tag >> 5 << 8, (tag >> 2 & 7) + 4
@@ -322,7 +325,7 @@ def _uncompress_snappy(block):
     return bytes(out)
 
 
-def _take(buffer, at, size):
+def _slice(buffer, at, size):
     """The `size` bytes of `buffer` at `at`, and where they end."""
     if at + size > len(buffer):
         raise CheckpointError(f"damaged or cut short: {size} bytes do not fit where they should be")
@@ -364,9 +367,9 @@ def _parse_message(message):
             value, at = _parse_varint(message, at)
         elif wire_type == BYTES:
             size, at = _parse_varint(message, at)
-            value, at = _take(message, at, size)
+            value, at = _slice(message, at, size)
         elif wire_type in (FIXED32, FIXED64):
-            value, at = _take(message, at, 4 if wire_type == FIXED32 else 8)
+            value, at = _slice(message, at, 4 if wire_type == FIXED32 else 8)
             value = int.from_bytes(value, "little")
         else:
             raise CheckpointError(f"a field of unknown wire type {wire_type}")
@@ -462,6 +465,7 @@ def _crc32c_by_bytes(data, register):
 
 
 def _divide_byte(register):
+    """The remainder of a single byte: what it adds to the register eight bits later."""
     reversed_polynomial = int(f"{POLYNOMIAL:b}"[:0:-1], 2)
     for _ in range(8):
         register = register >> 1 ^ (reversed_polynomial if register & 1 else 0)
@@ -500,41 +504,31 @@ def write_checkpoint(prefix, tensors):
             raise CheckpointError(f"{prefix}: {name!r} is not an array of float32 or float16")
     pairs = sorted((name.encode(), tensor) for name, tensor in tensors.items())
     index, data = Path(f"{prefix}.index"), Path(f"{prefix}.data-00000-of-00001")
-    new_index, new_data = Path(f"{index}.tmp"), Path(f"{data}.tmp")
+    contents = {
+        data: lambda file: file.writelines(_bytes_of(tensor) for _, tensor in pairs),
+        index: lambda file: file.write(_build_table(_build_entries(pairs))),
+    }
     with _errors_of(index):
         _require(not index.is_dir(), "is a directory")
-        try:
-            _write_file(new_data, (_bytes_of(tensor) for _, tensor in pairs))
-            _write_file(new_index, [_build_table(_build_entries(pairs))])
-            _swap_in(new_index, new_data, index, data)
-        finally:
-            new_data.unlink(missing_ok=True)
-            new_index.unlink(missing_ok=True)
+        write_whole(contents, rename=_swap_in)
 
 
-def _write_file(path, chunks):
-    """Write the file and wait for the disk, lest a power cut leave an empty one that is renamed."""
-    with open(path, "wb") as file:
-        for chunk in chunks:
-            file.write(chunk)
-        file.flush()
-        os.fsync(file.fileno())
+def _swap_in(temporary):
+    """Give both files their names, with no moment at which an index has the other's data.
 
-
-def _swap_in(new_index, new_data, index, data):
-    """Give the new files their names, with no moment at which an index has the other's data.
-
-    A reader that comes in between finds no index.
+    temporary: {temporary name: name} of the data file and of the index, in this order. A reader
+    that comes in between finds no index.
     """
+    (data_part, data), (index_part, index) = temporary.items()
     old_index = Path(f"{index}.old")
     old_index.unlink(missing_ok=True)
     try:
         if index.exists():
             os.replace(index, old_index)
-        os.replace(new_data, data)
-        os.replace(new_index, index)
+        os.replace(data_part, data)
+        os.replace(index_part, index)
     except BaseException:  # even an interrupt leaves the index of the data in place
-        fitting = old_index if new_data.exists() else new_index
+        fitting = old_index if data_part.exists() else index_part
         if fitting.exists():
             os.replace(fitting, index)
         raise
@@ -566,6 +560,7 @@ def _build_field(number, value):
 
 
 def _build_varint(value):
+    """A number as digits to base 128: what `_parse_varint` reads."""
     digits = b""
     while value >= 128:
         digits += bytes([value & 127 | 128])

@@ -1,0 +1,66 @@
+"""TensorFlow's names of GPT-2's parameters, and the leading axis of 1 of its weights.
+
+OpenAI's graph names params["blocks"][0]["attn"]["c_attn"]["w"] by its scopes,
+"model/h0/attn/c_attn/w". And it has linear layers as convolutions over one position: a weight is
+[1, n_in, n_out] in the checkpoint, where everything else has it as [n_in, n_out]. Source: conv1d in
+src/model.py (github.com/openai/gpt-2).
+"""
+
+import re
+
+import numpy as np
+
+from files.tree_names import flatten, unflatten
+
+
+def name_tensors(params):
+    """{"model/h0/attn/c_attn/w": [1, n_in, n_out], ...}: views of nested params."""
+    return {
+        tf_name(name): array[None] if is_weight(name) else array
+        for name, array in flatten(params).items()
+    }
+
+
+def nest_tensors(tensors, shapes):
+    """{"blocks": [{"attn": {"c_attn": {"w": [n_in, n_out], ...: float32, nested like `shapes`.
+
+    tensors: {TensorFlow's name: array of float32 or float16}, of which float32 is not copied
+    shapes: the shape of each parameter, a tuple, nested like params
+
+    Raises ValueError that names the tensor when one is missing, left over, of another shape or of
+    another type.
+    """
+    params = {}
+    for name, shape in flatten(shapes).items():
+        if is_weight(name):
+            params[name] = find_tensor(tensors, tf_name(name), (1, *shape))[0]
+        else:
+            params[name] = find_tensor(tensors, tf_name(name), shape)
+    if left_over := sorted(set(tensors) - {tf_name(name) for name in params}):
+        raise ValueError(
+            f"{len(left_over)} tensors are not part of the model, such as {left_over[0]}; save it "
+            "again with the model's own variables only"
+        )
+    return unflatten(params)
+
+
+def tf_name(name):
+    """TensorFlow's name: "blocks/0/ln_1/g" is "model/h0/ln_1/g", "wte" is "model/wte"."""
+    return "model/" + re.sub(r"^blocks/([0-9]+)/", r"h\1/", name)
+
+
+def is_weight(name):
+    """Whether this is the weight of a linear layer, which TensorFlow has with an axis more."""
+    return name.endswith("/w")
+
+
+def find_tensor(tensors, name, shape):
+    """The tensor of this name as float32; ValueError unless it is there in its shape."""
+    if name not in tensors:
+        raise ValueError(f"no tensor {name} (of shape {shape}); are both of the same model?")
+    array = tensors[name]
+    if array.shape != shape:
+        raise ValueError(f"{name} is of shape {array.shape}, expected {shape}")
+    if array.dtype not in (np.float32, np.float16):
+        raise ValueError(f"{name} is {array.dtype}, expected float32 (or float16)")
+    return array.astype(np.float32, copy=False)

@@ -1,0 +1,59 @@
+"""What several test files need: a small model in OpenAI's layout, and a small vocabulary."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from encoder import bytes_to_unicode
+from files.tf_checkpoint import write_checkpoint
+
+FIXTURES = Path(__file__).parent / "fixtures"
+HPARAMS = {"n_vocab": 260, "n_ctx": 8, "n_embd": 32, "n_head": 4, "n_layer": 2}
+
+MINI = FIXTURES / "mini-vocabulary"
+GOLDEN_IDS = json.loads((FIXTURES / "encoder_golden.json").read_text("utf-8"))
+
+
+def tensor_shapes(n_vocab, n_ctx, n_embd, n_head, n_layer):
+    """OpenAI's names and shapes, written down once more."""
+    shapes = {"model/wte": (n_vocab, n_embd), "model/wpe": (n_ctx, n_embd)}
+    norms = ["model/ln_f"]
+    for i in range(n_layer):
+        norms += [f"model/h{i}/ln_1", f"model/h{i}/ln_2"]
+        for scope, n_in, n_out in [
+            ("attn/c_attn", n_embd, 3 * n_embd),
+            ("attn/c_proj", n_embd, n_embd),
+            ("mlp/c_fc", n_embd, 4 * n_embd),
+            ("mlp/c_proj", 4 * n_embd, n_embd),
+        ]:
+            shapes[f"model/h{i}/{scope}/w"] = (1, n_in, n_out)
+            shapes[f"model/h{i}/{scope}/b"] = (n_out,)
+    return shapes | {f"{norm}/{name}": (n_embd,) for norm in norms for name in "gb"}
+
+
+def make_tensors(hparams=HPARAMS, dtype=np.float32):
+    """{TensorFlow's name: random array} of a model."""
+    rng = np.random.default_rng(0)
+    shapes = tensor_shapes(**hparams)
+    return {name: rng.standard_normal(shape).astype(dtype) for name, shape in shapes.items()}
+
+
+def make_model(folder, tensors=None):
+    """Write a model folder whose vocabulary is the bytes, "he", "hel", "hell", <|endoftext|>."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokens = [*bytes_to_unicode().values(), "he", "hel", "hell", "<|endoftext|>"]
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    (folder / "hparams.json").write_text(json.dumps(HPARAMS), "utf-8")
+    (folder / "encoder.json").write_text(json.dumps(vocabulary), "utf-8")
+    (folder / "vocab.bpe").write_text("#version: 0.2\nh e\nhe l\nhel l\n", "utf-8")
+    (folder / "checkpoint").write_text('model_checkpoint_path: "model.ckpt"\n', "utf-8")
+    write_checkpoint(folder / "model.ckpt", make_tensors() if tensors is None else tensors)
+    return folder
+
+
+def copy_mini_vocabulary(folder, encoder_json=None, vocab_bpe=None):
+    """Copy the mini vocabulary into a folder, with either file's bytes replaced."""
+    for name, content in (("encoder.json", encoder_json), ("vocab.bpe", vocab_bpe)):
+        (folder / name).write_bytes((MINI / name).read_bytes() if content is None else content)
+    return folder
