@@ -6,9 +6,9 @@
 Whole steps are timed: loss, gradients, clipping, AdamW, for the same shapes and sizes of batch, in
 float32 without dropout. PyTorch runs eagerly with as many threads as there are cores, and takes the
 batch at once or in parts, gradients accumulated, and the faster way counts; ours shares it out
-among as many threads. Each side runs in a process of its own that stays loaded; they take
-turns, so that whatever else the machine is doing meets both, and medians over the rounds are
-compared.
+among as many threads, each with a BLAS of one. Each side runs in a process of its own that stays
+loaded; they take turns, so that whatever else the machine is doing meets both, and medians over the
+rounds are compared.
 """
 
 import argparse
@@ -28,33 +28,23 @@ SHAPES = {  # hparams, sequences in a batch, tokens in each, PyTorch's sequences
 
 
 def ours(name):
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"      # as train.py does, before NumPy is imported
     sys.path.insert(0, str(ROOT))
-    from concurrent.futures import ThreadPoolExecutor
-
     import numpy as np
 
-    import train
-    from gpt2_numpy import reuse_memory
+    from command_line.process import count_cores, reuse_memory, set_blas_threads
+    from train import Settings, init_params, train
+    from utils import SIZES
 
     sizes, n_batch, n_seq, _ = SHAPES[name]
-    hparams = dict(zip(train.SIZES, sizes, strict=True))
-    n_threads = train.n_cores()
-    settings = {"n_seq": n_seq, "batch_size": n_batch, "seed": 0, "micro_batch": 1, "dropout": 0.0,
-                "threads": n_threads, "clip": 1.0, "n_steps": 10**6, "lr": 1e-4, "warmup": 0,
-                "final_lr": 0.0, "beta_1": 0.9, "beta_2": 0.95, "weight_decay": 0.1}
-    params = train.init_params(hparams, 0)
-    state = {"params": params, "moments": train.new_moments(params), "step": 0}
-    ids = np.random.default_rng(0).integers(0, hparams["n_vocab"], 10**5)
-    data = {"train": ids, "hparams": hparams}
-    pool = ThreadPoolExecutor(n_threads)
+    hparams = dict(zip(SIZES, sizes, strict=True))
+    settings = Settings(
+        n_seq=n_seq, batch_size=n_batch, n_steps=10**6, lr=1e-4, warmup=0, threads=count_cores()
+    )
+    set_blas_threads(1)
     reuse_memory()
-
-    def step(_):
-        train.one_step(settings, data, state, pool)
-        state["step"] += 1
-
-    return step
+    ids = np.random.default_rng(0).integers(0, hparams["n_vocab"], 10**5)
+    steps = train(init_params(hparams, 0), ids, hparams["n_head"], settings)
+    return lambda _: next(steps)
 
 
 def peer(name):
@@ -63,10 +53,21 @@ def peer(name):
 
     (n_vocab, n_ctx, n_embd, n_head, n_layer), n_batch, n_seq, _ = SHAPES[name]
     torch.set_num_threads(os.cpu_count())
-    model = GPT2LMHeadModel(GPT2Config(
-        vocab_size=n_vocab, n_positions=n_ctx, n_embd=n_embd, n_head=n_head, n_layer=n_layer,
-        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, use_cache=False, bos_token_id=0,
-        eos_token_id=0))
+    model = GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=n_vocab,
+            n_positions=n_ctx,
+            n_embd=n_embd,
+            n_head=n_head,
+            n_layer=n_layer,
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            use_cache=False,
+            bos_token_id=0,
+            eos_token_id=0,
+        )
+    )
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1)
     text = torch.randint(n_vocab, (10**5,))
 
@@ -75,8 +76,7 @@ def peer(name):
         optimiser.zero_grad()
         for rows in starts.split(n_rows):
             logits = model(text[rows]).logits
-            loss = torch.nn.functional.cross_entropy(
-                logits.flatten(0, 1), text[rows + 1].flatten())
+            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), text[rows + 1].flatten())
             (loss * len(rows) / n_batch).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
@@ -101,12 +101,12 @@ def compare(name, n_rounds):
     print(f"{name}, batch of {n_batch} × {n_seq}")
     sides = {"ours": Side(__file__, "ours", name), "peer": Side(__file__, "peer", name)}
     rates, rows = {}, {("ours", 1): [], **{("peer", part): [] for part in parts}}
-    for _ in range(n_rounds + 1):      # the first round warms up
+    for _ in range(n_rounds + 1):  # the first round warms up
         for side, part in rows:
             rows[side, part].append(sides[side].ask(part))
-            time.sleep(0.2)            # the other side's threads go to sleep
+            time.sleep(0.2)  # the other side's threads go to sleep
     for key, measured in rows.items():
-        peak = measured[-1 if key == ("ours", 1) else 0]["memory"]   # the peer's first is smaller
+        peak = measured[-1 if key == ("ours", 1) else 0]["memory"]  # the peer's first is smaller
         title = "ours" if key[0] == "ours" else f"peer, {key[1]} sequences at a time"
         rates[key] = median(measured[1:], "rate")
         print(f"    {title}: {rates[key]:,.0f} tokens/s, peak memory {peak / 1e6:,.0f} MB")

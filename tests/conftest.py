@@ -81,3 +81,26 @@ def tiny_model(tmp_path_factory, random_params):
     (folder / "checkpoint").write_text('model_checkpoint_path: "model.ckpt"\n')
     write_checkpoint(folder / "model.ckpt", name_tensors(random_params(**hparams)))
     return folder
+
+
+WORDS = "the king and queen of a far land went to see their son who had a golden bird in it".split()
+
+
+@pytest.fixture(scope="session")
+def story(tmp_path_factory):
+    """A text of a few thousand words."""
+    rng = np.random.default_rng(0)
+    lines = [" ".join(rng.choice(WORDS, 12)) + "." for _ in range(300)]
+    path = tmp_path_factory.mktemp("text") / "story.txt"
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def trained(story, tmp_path_factory):
+    """The folder of a whole small run of train.py; only to be read."""
+    from programs import make_options, run_train
+
+    folder = tmp_path_factory.mktemp("trained") / "model"
+    assert run_train(story, "--out", folder, *make_options()) == 0
+    return folder

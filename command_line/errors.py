@@ -1,0 +1,36 @@
+"""How a program ends when something is wrong: one line on stderr, and its exit status."""
+
+import os
+import sys
+
+from files.messages import notice, one_line
+
+
+def fail(program, error):
+    """Say in one line what is wrong; return the exit status."""
+    notice(f"{program}: {error}")
+    return 1
+
+
+def report_stop(text="stopped"):
+    """Say that Ctrl-C has ended the program; return the exit status, a shell's for SIGINT."""
+    notice(text)
+    return 130
+
+
+def describe_import_error(error, package=None):
+    """What is wrong with a package, by default the one that the ImportError names, and a cure."""
+    package = package or error.name or "a package"
+    if isinstance(error, ModuleNotFoundError) and error.name == package:
+        return f"{package} is not installed; pip install -r requirements.txt"
+    return (
+        f"{package} cannot be imported ({one_line(error)}); "
+        "pip install --force-reinstall -r requirements.txt"
+    )
+
+
+def survive_closed_stderr():
+    """Where a shell has closed stderr, let what is written there vanish: print and argparse would
+    turn to standard output instead."""
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")

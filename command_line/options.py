@@ -1,0 +1,43 @@
+"""The parser that both programs use: errors in one line, and numbers within their ranges."""
+
+import argparse
+import math
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Says what is wrong with the command line in one line instead of the whole usage."""
+
+    def error(self, message):
+        if message.startswith("unrecognized arguments") and " -" not in message:
+            message += " (put quotes around a prompt of several words)"
+        self.exit(2, f"{self.prog}: {message}; --help explains every option\n")
+
+
+# Types for add_argument, named as its messages name them: "invalid whole value: 'many'".
+
+
+def whole(text):
+    return check(int(text), lambda value: value > 0, "a whole number above 0")
+
+
+def whole_or_zero(text):
+    return check(int(text), lambda value: value >= 0, "a whole number from 0 on")
+
+
+def above_zero(text):
+    return check(float(text), lambda value: 0 < value < math.inf, "a number above 0")
+
+
+def zero_or_more(text):
+    return check(float(text), lambda value: 0 <= value < math.inf, "a number from 0 on")
+
+
+def below_one(text):
+    return check(float(text), lambda value: 0 <= value < 1, "a number from 0 on and below 1")
+
+
+def check(value, is_right, what):
+    """The value; argparse makes its line of the error where it is not right."""
+    if not is_right(value):
+        raise argparse.ArgumentTypeError(f"{value} is not {what}")
+    return value

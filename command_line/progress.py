@@ -1,0 +1,40 @@
+"""What a run shows on the terminal while it trains: a progress bar, and lines above it."""
+
+import contextlib
+import sys
+
+from tqdm import tqdm
+
+
+def progress_bar(n_steps, n_tokens, step):
+    """tqdm, counting tokens, n_tokens a step; it shows nothing where stderr is not a terminal."""
+    return tqdm(
+        total=n_steps * n_tokens,
+        initial=step * n_tokens,
+        unit=" tokens",
+        unit_scale=True,
+        file=sys.stderr,
+        disable=None,
+        dynamic_ncols=True,
+    )
+
+
+def advance(bar, n_tokens, loss):
+    """Move the bar on by a step."""
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+        bar.update(n_tokens)
+
+
+def report(bar, text):
+    """Print a line above the bar."""
+    with contextlib.suppress(OSError):
+        bar.write(text, file=sys.stderr)
+
+
+def spell_duration(seconds):
+    """3725 to "1 h 02 min", 80 to "1 min 20 s"."""
+    seconds = round(seconds)
+    if seconds >= 3600:
+        return f"{seconds // 3600} h {seconds % 3600 // 60:02} min"
+    return f"{seconds // 60} min {seconds % 60:02} s"

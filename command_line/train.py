@@ -1,0 +1,229 @@
+"""What `python train.py` does: its options, and what is done with them."""
+
+import argparse
+import os
+import shlex
+import warnings
+from pathlib import Path
+
+from command_line.checkpoint import STATE, lock_folder
+from command_line.errors import describe_import_error, fail, report_stop, survive_closed_stderr
+from command_line.options import (
+    OneLineParser,
+    above_zero,
+    below_one,
+    whole,
+    whole_or_zero,
+    zero_or_more,
+)
+from command_line.prepare import begin_run, resume_run
+from command_line.process import blas_threads
+from command_line.run import carry_out
+from command_line.settings import PRESETS
+from encoder import END_OF_TEXT, EncoderError
+from files.messages import notice
+from gpt2_numpy import GPT2Error
+from train import TrainError
+from utils import ModelError
+
+PROGRAM = "train.py"
+
+USAGE = """\
+Train a GPT-2 on a text, in plain NumPy. The result is a model folder that speaks:
+
+  python train.py story.txt --out models/mine
+  python gpt2_numpy.py --model ./models/mine "Once upon a time"
+"""
+
+EXAMPLES = """\
+examples:
+  python train.py story.txt --out models/mine                      from scratch, in ten minutes
+  python train.py story.txt --out models/mine --init-from tales    go on from the bundled model
+  python train.py story.txt --out models/mine --init-from 124M --n-seq 128 --batch-size 2
+  python train.py --resume models/mine                             after Ctrl-C, or a power cut
+
+Ctrl-C finishes the step, saves, and says how to go on. The folder holds, beside the model,
+log.jsonl with a line of JSON for every --log-every steps (step, tokens, loss in nats per token, the
+gradient's norm before clipping, learning rate, seconds) and for every evaluation (val_loss in nats
+per token, bits_per_byte), and training.npz, which --resume needs and generating does not."""
+
+
+def make_parser():
+    """The options, explained in the field's terms; those that are not given are not set."""
+    parser = OneLineParser(
+        prog=PROGRAM,
+        description=USAGE,
+        epilog=EXAMPLES,
+        argument_default=argparse.SUPPRESS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add(
+        "corpus",
+        nargs="?",
+        metavar="TEXT",
+        help="a text file in UTF-8; <|endoftext|> in it separates documents",
+    )
+    add("--out", metavar="FOLDER", help="where the model is written; it must not hold one yet")
+    add(
+        "--resume",
+        metavar="FOLDER",
+        nargs="?",
+        const="",
+        help="go on with the run that was writing to this folder, or to that of --out; its "
+        "settings are kept, only the place of the text and --dtype may be given anew",
+    )
+    add(
+        "--val",
+        metavar="TEXT",
+        help="held-out text for the evaluations (default: the last twentieth of the text, but at "
+        "most 100,000 characters)",
+    )
+    add(
+        "--preset",
+        choices=PRESETS,
+        help="a set of defaults: minutes (the default; a small model, about ten minutes on two "
+        "cores), tales (the bundled model, hours), tune (with --init-from: a few minutes)",
+    )
+
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--init-from",
+        metavar="MODEL",
+        help="fine-tuning: begin with the weights, sizes and vocabulary of tales, 124M or another "
+        "model, or of a model folder",
+    )
+    group.add_argument(
+        "--vocab-from",
+        metavar="FOLDER",
+        help="take encoder.json and vocab.bpe from this folder instead of learning a vocabulary",
+    )
+    add_option(
+        group, "n-vocab", whole, "tokens in the vocabulary that is learned by byte-pair encoding"
+    )
+    add_option(group, "n-ctx", whole, "context: the positions that the model can attend to")
+    add_option(group, "n-embd", whole, "features at each position of the residual stream")
+    add_option(
+        group, "n-head", whole, "attention heads in each layer; n_embd is divided among them"
+    )
+    add_option(group, "n-layer", whole, "layers, each of attention and feed-forward network")
+    add_option(group, "dtype", str, "float32, or float16 for weights half as large on disk", "TYPE")
+
+    group = parser.add_argument_group("optimisation")
+    add_option(group, "n-steps", whole, "updates of the weights")
+    add_option(group, "batch-size", whole, "sequences in each step")
+    group.add_argument(
+        "--n-seq", type=whole, metavar="N", help="tokens in each sequence (default: the context)"
+    )
+    add_option(group, "lr", above_zero, "learning rate at its peak", "R")
+    add_option(group, "warmup", whole_or_zero, "steps in which the learning rate rises to its peak")
+    add_option(
+        group, "final-lr", zero_or_more, "what the learning rate falls to, along a cosine", "R"
+    )
+    add_option(group, "weight-decay", zero_or_more, "AdamW's decay of all matrices, decoupled", "W")
+    add_option(group, "beta-1", below_one, "AdamW's memory of the gradient's mean", "B")
+    add_option(group, "beta-2", below_one, "AdamW's memory of the gradient's square", "B")
+    add_option(
+        group, "clip", above_zero, "longest gradient: norm to which a longer one is scaled", "NORM"
+    )
+    add_option(group, "dropout", below_one, "probability of zeroing an activation in training", "P")
+    add_option(group, "seed", whole_or_zero, "start of all random numbers", "S")
+
+    group = parser.add_argument_group("running")
+    add_option(group, "eval-every", whole, "steps between two evaluations, each with a sample")
+    add_option(group, "save-every", whole, "steps between two checkpoints")
+    add_option(group, "log-every", whole, "steps that a line of the log takes the mean loss of")
+    add_option(group, "sample", str, "the prompt of the samples", "PROMPT")
+    group.add_argument(
+        "--threads",
+        type=whole,
+        metavar="N",
+        help="threads that share each batch out (default: the processor's cores)",
+    )
+    group.add_argument(
+        "--micro-batch",
+        type=whole,
+        metavar="N",
+        help="sequences that a thread processes at once; gradients accumulate over the batch, so "
+        "this changes memory and speed, and nothing else but the numbers that dropout draws "
+        "(default: 256 tokens' worth, at least 1)",
+    )
+    return parser
+
+
+def add_option(group, name, convert, text, unit="N"):
+    """Add an option whose default is that of the preset."""
+    key = name.replace("-", "_")
+    values = {preset: PRESETS[preset][key] for preset in PRESETS if key in PRESETS[preset]}
+    default = ", ".join(f"{preset} {value}" for preset, value in values.items())
+    if len(set(values.values())) == 1:
+        default = values["minutes"]
+    help = f"{text} (default: {default})"
+    group.add_argument(f"--{name}", type=convert, metavar=unit, help=help)
+
+
+def parse_arguments(argv):
+    """{option: value} of those that were given; what is wrong with them ends the program in one
+    line."""
+    parser = make_parser()
+    given = vars(parser.parse_args(argv))
+    if "resume" in given:
+        given["resume"] = given["resume"] or given.get("out", "")
+        if given.get("out", given["resume"]) != given["resume"]:
+            parser.error("--resume and --out name two folders; give one of them")
+    elif "corpus" not in given:
+        parser.error("which text? give the path of a text file")
+    elif "out" not in given:
+        parser.error("where to? give the model's folder with --out, such as --out models/mine")
+    for name in ("out", "resume"):
+        if given.get(name) == "":
+            parser.error(f"--{name} is empty; give the path of a folder")
+    if given.get("dtype", "float32") not in ("float32", "float16"):
+        parser.error("--dtype is float32 or float16")
+    if given.get("n_vocab", 257) < 257:
+        parser.error(f"--n-vocab is at least 257: 256 bytes and {END_OF_TEXT}")
+    if given.get("preset") == "tune" and "init_from" not in given:
+        parser.error("--preset tune needs a model to begin with; give one with --init-from")
+    try:
+        given.get("sample", "").encode("utf-8")
+    except UnicodeEncodeError:
+        parser.error("--sample is not UTF-8")
+    return given
+
+
+def main(argv=None):
+    """Run the command line; return the exit status. Whatever is wrong is one line on stderr."""
+    survive_closed_stderr()
+    given = parse_arguments(argv)
+    folder = given["resume"] if "resume" in given else given["out"]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # what matters is a TrainError
+            settings, corpus, state = resume_run(given) if "resume" in given else begin_run(given)
+            # speed: threads share each batch out, which divides the elementwise work, too; each of
+            # them then does its matrix products alone.
+            with lock_folder(folder), blas_threads(1):
+                done = carry_out(settings, corpus, state)
+    except KeyboardInterrupt:
+        if Path(folder, STATE).exists():
+            return report_stop(f"stopped without saving; {folder} holds the last checkpoint")
+        return report_stop("stopped; nothing was written yet")
+    except ImportError as error:  # of what only downloads need
+        return fail(PROGRAM, describe_import_error(error))
+    except (TrainError, GPT2Error, EncoderError, ModelError) as error:
+        return fail(PROGRAM, error)
+    except OSError as error:
+        return fail(PROGRAM, f"{error.filename or folder}: {error.strerror}")
+    except MemoryError:
+        return fail(PROGRAM, "not enough memory; take a smaller model, --micro-batch or --threads")
+    if not done:
+        return report_stop(
+            f"stopped after step {state.step}, saved; go on with: python train.py --resume "
+            f"{shlex.quote(folder)}"
+        )
+    path = folder if os.path.dirname(folder) else os.path.join(".", folder)
+    notice(
+        f"done; hear it with: python gpt2_numpy.py --model {shlex.quote(path)} "
+        f"{shlex.quote(settings.sample)}"
+    )
+    return 0

@@ -1,0 +1,57 @@
+"""The progress bar, and the lines above it."""
+
+import io
+
+import pytest
+
+from command_line import progress
+from command_line.progress import advance, progress_bar, report, spell_duration
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 min 00 s"), (80, "1 min 20 s"), (3599.6, "1 h 00 min"), (3725, "1 h 02 min")],
+)
+def test_durations(seconds, text):
+    assert spell_duration(seconds) == text
+
+
+class Terminal(io.StringIO):
+    is_gone = False
+
+    def isatty(self):
+        return True
+
+    def write(self, text):
+        if self.is_gone:
+            raise OSError(5, "Input/output error")
+        return super().write(text)
+
+
+def test_the_bar_counts_tokens_and_lines_come_above_it(monkeypatch):
+    monkeypatch.setattr(progress.sys, "stderr", Terminal())
+    with progress_bar(n_steps=4, n_tokens=1000, step=1) as bar:
+        advance(bar, 1000, 2.34567)
+        report(bar, "a line")
+        assert (bar.n, bar.total) == (2000, 4000)
+    text = progress.sys.stderr.getvalue()
+    assert "loss=2.346" in text and "a line\n" in text and "4.00k" in text
+
+
+def test_a_terminal_that_is_gone_stops_nothing(monkeypatch):
+    monkeypatch.setattr(progress.sys, "stderr", Terminal())
+    bar = progress_bar(4, 1000, 0)
+    progress.sys.stderr.is_gone = True
+    bar.mininterval = 0
+    for _ in range(3):
+        advance(bar, 1000, 1.0)
+    report(bar, "lost")
+    progress.sys.stderr.is_gone = False
+    bar.close()
+
+
+def test_where_stderr_is_no_terminal_there_is_no_bar(capsys):
+    with progress_bar(4, 1000, 0) as bar:
+        advance(bar, 1000, 1.0)
+        report(bar, "a line")
+    assert capsys.readouterr().err == "a line\n"

@@ -1,0 +1,342 @@
+"""Whole runs: the log, the evaluations, the checkpoints, and what can break them off."""
+
+import json
+import math
+import re
+import signal
+import time
+
+import numpy as np
+import pytest
+from programs import (
+    TINY,
+    make_options,
+    needs_posix,
+    read_log,
+    read_log_without_times,
+    run_refused,
+    run_train,
+    start_training,
+    wait_for_step,
+)
+
+import command_line.checkpoint
+import command_line.run
+import train
+from command_line.process import get_blas_threads
+from encoder import get_encoder
+from gpt2_numpy import generate
+from tf_checkpoint import read_checkpoint
+from train import negative_log_likelihood
+from utils import SIZES, load_encoder_hparams_and_params
+
+
+def test_a_run_writes_a_model_that_speaks_and_a_log_that_plots(trained, story):
+    encoder, hparams, params = load_encoder_hparams_and_params(trained)
+    assert hparams == {name: TINY[name] for name in SIZES}
+    assert encoder.n_vocab == 300 and encoder.eot == 299
+    text = encoder.decode(generate(encoder.encode("the king"), params, hparams["n_head"], 5, rng=0))
+    assert text
+    log = read_log(trained)
+    steps = [line for line in log if "loss" in line]
+    evaluations = [line for line in log if "bits_per_byte" in line]
+    assert [line["step"] for line in steps] == [2, 4, 6, 8]
+    assert [line["step"] for line in evaluations] == [0, 4, 8]
+    assert steps[-1]["tokens"] == 8 * 4 * 16
+    assert steps[-1]["loss"] < steps[0]["loss"]
+    assert abs(evaluations[0]["val_loss"] - math.log(300)) < 0.2
+    whole = story.read_text()
+    held_out = whole[whole.index("\n", len(whole) - len(whole) // 20) :]
+    nats = negative_log_likelihood(params, encoder.encode(held_out), 2, 16)
+    bits = nats / math.log(2) / len(held_out)
+    assert abs(evaluations[-1]["bits_per_byte"] - bits) < 1e-5 * bits
+    assert sorted(path.name for path in trained.iterdir()) == [
+        "checkpoint",
+        "encoder.json",
+        "hparams.json",
+        "log.jsonl",
+        "model.ckpt.data-00000-of-00001",
+        "model.ckpt.index",
+        "training.npz",
+        "vocab.bpe",
+    ]
+
+
+def test_every_option_of_the_optimisation_reaches_the_loop(story, tmp_path):
+    """The run's weights are those of `train` with the same settings, none of them a default."""
+    changes = dict(
+        n_steps=4,
+        batch_size=5,
+        warmup=2,
+        final_lr=1e-3,
+        lr=0.02,
+        weight_decay=0.3,
+        beta_1=0.8,
+        beta_2=0.9,
+        clip=0.5,
+        dropout=0.2,
+        seed=9,
+        threads=2,
+        micro_batch=2,
+    )
+    folder = tmp_path / "m"
+    assert run_train(story, "--out", folder, *make_options(**changes)) == 0
+    text = story.read_text()
+    held_out = text.index("\n", len(text) - len(text) // 20)
+    ids = get_encoder(folder).encode(text[:held_out])
+    params = train.init_params({name: TINY[name] for name in SIZES}, 9)
+    steps = list(train.train(params, ids, 2, train.Settings(n_seq=16, **changes)))
+    state = np.load(folder / "training.npz")
+    assert np.array_equal(state["params/wte"], params["wte"])
+    assert np.array_equal(
+        state["params/blocks/1/mlp/c_proj/w"], params["blocks"][1]["mlp"]["c_proj"]["w"]
+    )
+    lines = [line for line in read_log(folder) if "norm" in line]
+    assert [line["lr"] for line in lines] == [float(f"{step.lr:.6g}") for step in steps[1::2]]
+    assert [line["norm"] for line in lines] == [float(f"{step.norm:.6g}") for step in steps[1::2]]
+    means = [(steps[i].loss + steps[i + 1].loss) / 2 for i in (0, 2)]
+    assert [line["loss"] for line in lines] == [float(f"{loss:.6g}") for loss in means]
+
+
+def test_each_thread_has_a_blas_of_one_thread(story, tmp_path, monkeypatch):
+    before, inside = get_blas_threads(), []
+    take_step = train.take_step
+
+    def watch(*arguments):
+        inside.append(get_blas_threads())
+        return take_step(*arguments)
+
+    monkeypatch.setattr(train, "take_step", watch)
+    assert run_train(story, "--out", tmp_path / "m", *make_options(n_steps=1)) == 0
+    assert inside == [None if before is None else 1] and get_blas_threads() == before
+
+
+@pytest.mark.skipif(**needs_posix)
+def test_ctrl_c_saves_and_a_resumed_run_equals_an_uninterrupted_one(story, tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    changes = dict(n_steps=300, eval_every=150, save_every=10**6, n_embd=8)
+    process = start_training(story, "--out", cut, *make_options(**changes))
+    wait_for_step(process, cut, 6)
+    process.send_signal(signal.SIGINT)
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert error.splitlines()[-1].endswith(f"go on with: python train.py --resume {cut}")
+    at = json.loads(str(np.load(cut / "training.npz")["about"]))["step"]
+    assert 6 <= at < 300
+    assert load_encoder_hparams_and_params(cut)  # a model that speaks already
+    for rest in (["--resume", cut], [story, "--out", whole, *make_options(**changes)]):
+        assert start_training(*rest).wait(60) == 0
+    assert read_log_without_times(whole) == read_log_without_times(cut)
+    for name, array in read_checkpoint(whole / "model.ckpt").items():
+        assert np.array_equal(array, read_checkpoint(cut / "model.ckpt")[name]), name
+    states = [np.load(folder / "training.npz") for folder in (whole, cut)]
+    assert states[0].files == states[1].files
+    assert all(
+        np.array_equal(states[0][name], states[1][name])
+        for name in states[0].files
+        if name != "about"
+    )
+
+
+@pytest.mark.skipif(**needs_posix)
+def test_a_second_ctrl_c_stops_at_once_and_leaves_the_last_checkpoint(story, tmp_path):
+    folder = tmp_path / "m"
+    changes = dict(
+        n_steps=10**6,
+        save_every=10**6,
+        n_embd=256,
+        n_ctx=128,
+        batch_size=32,
+        log_every=1,
+        eval_every=10**6,
+    )
+    process = start_training(story, "--out", folder, *make_options(**changes))
+    wait_for_step(process, folder, 1)
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.02)
+    error = process.communicate(timeout=60)[1]
+    if "saved; go on" in error:
+        pytest.skip("the step was over before the second signal came")
+    assert process.returncode == 130
+    assert "stopped without saving" in error.splitlines()[-1] and "Traceback" not in error
+    assert json.loads(str(np.load(folder / "training.npz")["about"]))["step"] == 0
+
+
+def test_a_killed_run_resumes_from_its_last_checkpoint(story, tmp_path):
+    """As in a power cut: nothing is asked of the process, and a line of the log is half written."""
+    folder = tmp_path / "m"
+    process = start_training(story, "--out", folder, *make_options(n_steps=5000, save_every=7))
+    wait_for_step(process, folder, 12)
+    process.kill()
+    process.communicate()
+    with open(folder / "log.jsonl", "a") as log:
+        log.write('{"step": 9')
+    at = json.loads(str(np.load(folder / "training.npz")["about"]))["step"]
+    assert at % 7 == 0 and at >= 7
+    seen = read_log(folder, damaged=1)[-1]["step"]
+    process = start_training("--resume", folder)
+    wait_for_step(process, folder, seen + 30)
+    process.send_signal(signal.SIGTERM)
+    assert "saved; go on" in process.communicate(timeout=60)[1] and process.returncode == 130
+    steps = [line["step"] for line in read_log(folder) if "loss" in line]
+    assert steps == list(range(2, 2 * len(steps) + 1, 2))
+
+
+def test_a_loss_that_is_no_number_stops_with_the_step_and_keeps_the_checkpoint(
+    story, tmp_path, capsys
+):
+    folder = tmp_path / "m"
+    with np.errstate(all="ignore"):
+        code = run_train(
+            story,
+            "--out",
+            folder,
+            *make_options(n_steps=50, lr=1e30, warmup=0, save_every=1, weight_decay=0),
+        )
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert code == 1
+    found = re.search(r"became (nan|inf) in step (\d+); the checkpoint of step (\d+) in", error)
+    assert found and found[3] == "0"  # the first step already ruined the weights
+    assert "--init-from" in error and "--lr" in error
+    state = np.load(folder / "training.npz")
+    assert all(np.all(np.isfinite(state[name])) for name in state.files if name != "about")
+
+
+def test_ruined_weights_are_not_saved_over_good_ones(story, tmp_path, capsys, monkeypatch):
+    folder, adamw, steps = tmp_path / "m", train.adamw, []
+
+    def ruin(params, *arguments, **settings):
+        steps.append(1)
+        adamw(params, *arguments, **settings)
+        if len(steps) == 6:
+            params["ln_f"]["g"][0] = np.nan
+
+    monkeypatch.setattr(train, "adamw", ruin)
+    assert run_train(story, "--out", folder, *make_options(eval_every=100)) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "the held-out loss became nan in step 6; the checkpoint of step 3" in line
+    assert (
+        "--init-from" in line
+        and json.loads(str(np.load(folder / "training.npz")["about"]))["step"] == 3
+    )
+
+
+def test_damaged_weights_to_begin_with_are_refused(story, trained, tmp_path, capsys, monkeypatch):
+    from command_line import prepare
+
+    def load(model):
+        encoder, hparams, params = load_encoder_hparams_and_params(model)
+        return encoder, hparams, params | {"wte": params["wte"] * np.float32(np.nan)}
+
+    monkeypatch.setattr(prepare, "load_encoder_hparams_and_params", load)
+    sizes = dict.fromkeys(SIZES)
+    folder = tmp_path / "m"
+    assert run_train(story, "--out", folder, "--init-from", trained, *make_options(**sizes)) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "the held-out loss of the first weights is nan; they are damaged" in line
+    assert not list(folder.iterdir())
+
+
+def test_a_full_disk_costs_a_checkpoint_but_not_the_run(story, tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "m"
+    savez, calls = np.savez, []
+
+    def full_at_second(file, **arrays):
+        calls.append(1)
+        if len(calls) == 2:
+            file.write(b"half of it")
+            raise OSError(28, "No space left on device")
+        savez(file, **arrays)
+
+    monkeypatch.setattr(np, "savez", full_at_second)
+    assert run_train(story, "--out", folder, *make_options(n_steps=8, save_every=3)) == 0
+    error = capsys.readouterr().err
+    assert "step 3: cannot save" in error and "No space left" in error
+    assert "the last checkpoint is of step 0" in error
+    assert len(calls) == 4 and not list(folder.glob("*.tmp"))
+    assert load_encoder_hparams_and_params(folder)
+
+
+def test_a_disk_that_is_full_at_the_end_is_an_error_and_loses_nothing(
+    story, tmp_path, capsys, monkeypatch
+):
+    folder, savez, calls = tmp_path / "m", np.savez, []
+
+    def full_after_first(file, **arrays):
+        calls.append(1)
+        if len(calls) > 2:
+            raise OSError(28, "No space left on device")
+        savez(file, **arrays)
+
+    monkeypatch.setattr(np, "savez", full_after_first)
+    assert run_train(story, "--out", folder, *make_options(n_steps=8, save_every=6)) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "cannot save" in line and "last checkpoint is of step 6" in line
+    monkeypatch.setattr(np, "savez", savez)
+    assert run_train("--resume", folder) == 0
+
+
+def test_a_first_save_that_failed_half_way_can_be_gone_on_from(
+    story, tmp_path, capsys, monkeypatch
+):
+    folder = tmp_path / "m"
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(command_line.checkpoint, "save_model", full)
+        assert run_train(story, "--out", folder, *make_options(n_steps=4)) == 1
+    assert "cannot save in" in capsys.readouterr().err.splitlines()[-1]
+    assert [path.name for path in folder.iterdir()] == ["training.npz"]
+    assert "--resume" in run_refused(capsys, story, "--out", folder, *make_options())
+    assert run_train("--resume", folder) == 0
+    whole = tmp_path / "whole"
+    assert run_train(story, "--out", whole, *make_options(n_steps=4)) == 0
+    assert read_log_without_times(folder) == read_log_without_times(whole)
+
+
+def test_a_weight_too_large_for_float16_is_refused_and_float32_can_be_had(
+    story, tmp_path, capsys, monkeypatch
+):
+    folder = tmp_path / "m"
+    adamw, steps = train.adamw, []
+
+    def grow(params, *arguments, **settings):
+        steps.append(1)
+        adamw(params, *arguments, **settings)
+        params["blocks"][0]["ln_1"]["g"][0] = 1e5
+
+    monkeypatch.setattr(train, "adamw", grow)
+    assert run_train(story, "--out", folder, *make_options(n_steps=2, dtype="float16")) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "too large for float16" in line and "last checkpoint is of step 0" in line
+    assert run_train("--resume", folder, "--dtype", "float32") == 0
+    assert load_encoder_hparams_and_params(folder)[2]["blocks"][0]["ln_1"]["g"][0] == 1e5
+
+
+def test_a_run_that_is_to_stop_says_no_more(story, tmp_path, monkeypatch, capsys):
+    """Ctrl-C while the held-out loss is being measured: no figure of a part of the text."""
+    measure = command_line.run.negative_log_likelihood
+
+    def interrupted(*arguments):
+        if len(arguments) == 6 and calls.append(1) is None and len(calls) == 2:
+            arguments[5].set()
+        return measure(*arguments)
+
+    calls = []
+    monkeypatch.setattr(command_line.run, "negative_log_likelihood", interrupted)
+    folder = tmp_path / "m"
+    assert run_train(story, "--out", folder, *make_options()) == 130
+    assert [line["step"] for line in read_log(folder) if "bits_per_byte" in line] == [0]
+    error = capsys.readouterr().err
+    assert error.splitlines()[-1].startswith("stopped after step 4, saved; go on with: ")
+    assert run_train("--resume", folder) == 0
+
+
+@pytest.mark.skipif(**needs_posix)
+def test_signals_mean_what_they_meant_before_when_the_run_is_over(story, tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+    assert run_train(story, "--out", tmp_path / "m", *make_options(n_steps=1)) == 0
+    assert signal.getsignal(signal.SIGINT) is before

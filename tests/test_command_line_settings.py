@@ -1,0 +1,47 @@
+"""The settings of a run, flat as options and in JSON, nested as the code has them."""
+
+import json
+from dataclasses import asdict, fields
+
+import pytest
+from programs import TINY
+
+from command_line.settings import MINUTES, PRESETS, RunSettings, flatten_settings, nest_settings
+from train import Settings
+from utils import SIZES
+
+GIVEN = dict(corpus="/text", out="m", n_seq=16)
+
+
+def test_settings_are_the_same_after_a_round_trip_through_json():
+    settings = nest_settings(TINY | GIVEN | dict(sha256=["a", "b"], beta_2=0.5))
+    assert settings.hparams == {name: TINY[name] for name in SIZES}
+    assert settings.tokens_per_step == 64
+    assert settings.optimisation.beta_2 == 0.5 and settings.optimisation.dropout == 0.1
+    flat = flatten_settings(settings)
+    assert "optimisation" not in flat and flat["lr"] == Settings().lr
+    assert nest_settings(json.loads(json.dumps(flat))) == settings
+
+
+def test_what_a_file_lacks_has_its_default_and_what_is_unknown_is_left_out():
+    sizes = {name: TINY[name] for name in SIZES}
+    settings = nest_settings(sizes | GIVEN | dict(resume="m", no_such_setting=1))
+    assert settings.optimisation == Settings(n_seq=16)
+    assert settings.preset is None and settings.val is None and settings.dtype == "float32"
+
+
+def test_no_name_has_two_meanings():
+    names = [field.name for kind in (RunSettings, Settings) for field in fields(kind)]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_is_of_settings_only(preset):
+    names = {field.name for kind in (RunSettings, Settings) for field in fields(kind)}
+    assert set(PRESETS[preset]) <= names
+    assert set(MINUTES) - set(PRESETS[preset]) in (set(), set(SIZES))
+
+
+def test_the_defaults_from_python_are_those_of_the_shell():
+    for name, value in asdict(Settings()).items():
+        assert MINUTES.get(name, value) == value, name

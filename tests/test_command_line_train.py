@@ -1,0 +1,122 @@
+"""The options of train.py: what is wrong with them is one line, before any work."""
+
+import os
+import subprocess
+
+import pytest
+from programs import ROOT, TINY, make_options, needs_posix, run_train
+
+from command_line import train
+from command_line.checkpoint import lock_folder
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--n-steps", "0"],
+        ["--n-steps", "many"],
+        ["--lr", "-1"],
+        ["--lr", "nan"],
+        ["--dropout", "1"],
+        ["--beta-2", "1.5"],
+        ["--dtype", "int8"],
+        ["--preset", "huge"],
+        ["--seed", "-1"],
+        ["--preset", "tune"],
+        ["--n-vocab", "256"],
+        ["--sample", "caf\udce9"],
+        ["--out", ""],
+    ],
+)
+def test_an_option_out_of_its_range_is_one_line(story, tmp_path, capsys, more):
+    with pytest.raises(SystemExit) as stop:
+        run_train(story, "--out", tmp_path / "m", *more)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and error.count("\n") == 1 and more[0].lstrip("-") in error
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["TEXT"],
+        ["--resume"],
+        ["TEXT", "--resume"],
+        ["--resume", "x", "--out", "y"],
+    ],
+)
+def test_what_is_missing_or_too_much_is_said(capsys, arguments):
+    with pytest.raises(SystemExit):
+        run_train(*arguments)
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_every_option_is_explained(capsys):
+    with pytest.raises(SystemExit) as stop:
+        run_train("--help")
+    text = capsys.readouterr().out
+    assert stop.value.code == 0
+    for name in {**TINY, "n_seq": 0, "lr": 0, "clip": 0, "beta_1": 0, "resume": 0, "init_from": 0}:
+        assert f"--{name.replace('_', '-')} " in text
+
+
+def test_two_runs_do_not_write_to_one_folder(story, tmp_path, capsys):
+    with lock_folder(tmp_path / "m"):
+        assert run_train(story, "--out", tmp_path / "m", *make_options()) == 1
+    assert "another run is writing" in capsys.readouterr().err.splitlines()[-1]
+    assert not list((tmp_path / "m").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (MemoryError(), 1, "train.py: not enough memory; take a smaller model, --micro-batch or"),
+        (OSError(5, "Input/output error", "x/y"), 1, "train.py: x/y: Input/output error"),
+        (ModuleNotFoundError("no", name="requests"), 1, "train.py: requests is not installed; pip"),
+        (KeyboardInterrupt(), 130, "stopped; nothing was written yet"),
+    ],
+)
+def test_whatever_goes_wrong_is_one_line(story, tmp_path, capsys, monkeypatch, error, code, words):
+    def fail(given):
+        raise error
+
+    monkeypatch.setattr(train, "begin_run", fail)
+    assert run_train(story, "--out", tmp_path / "m") == code
+    err = capsys.readouterr().err
+    assert err.startswith(words) and err.count("\n") == 1
+
+
+def test_a_run_that_was_abandoned_says_whether_there_is_a_checkpoint(trained, capsys, monkeypatch):
+    def stop(given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "resume_run", stop)
+    assert run_train("--resume", trained) == 130
+    assert capsys.readouterr().err == (
+        f"stopped without saving; {trained} holds the last checkpoint\n"
+    )
+
+
+def test_the_last_line_lets_the_model_speak(story, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run_train(story, "--out", "the model", *make_options(n_steps=1)) == 0
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "done; hear it with: python gpt2_numpy.py --model './the model' 'the king'"
+    )
+
+
+@pytest.mark.skipif(**needs_posix)
+def test_closed_streams_are_survived(story, tmp_path):
+    import sys
+
+    words = [
+        sys.executable,
+        ROOT / "train.py",
+        story,
+        "--out",
+        tmp_path / "m",
+        *make_options(n_steps=1),
+    ]
+    line = " ".join(f"'{word}'" for word in words)
+    shell = subprocess.run(["sh", "-c", f"{line} 2>&- >&-"], capture_output=True)
+    assert shell.returncode == 0 and os.path.exists(tmp_path / "m" / "model.ckpt.index")
