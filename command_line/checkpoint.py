@@ -16,9 +16,9 @@ from command_line.settings import flatten_settings, nest_settings
 from encoder import Encoder, EncoderError
 from files.lock import try_lock
 from files.messages import one_line
+from files.tf_checkpoint import CheckpointError
 from files.tree_names import flatten, unflatten
 from files.whole import write_whole
-from tf_checkpoint import CheckpointError
 from train import TrainError
 from utils import check_fits, save_model, shapes
 

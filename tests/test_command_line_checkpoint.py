@@ -9,7 +9,7 @@ from programs import TINY, make_options, read_log_without_times, run_refused, ru
 from command_line.checkpoint import State, check_folder, load, lock_folder, read_tree, save
 from command_line.settings import nest_settings
 from encoder import get_encoder
-from tf_checkpoint import read_checkpoint
+from files.tf_checkpoint import read_checkpoint
 from train import TrainError, init_params, new_moments
 from utils import (
     SIZES,

@@ -25,8 +25,8 @@ import command_line.run
 import train
 from command_line.process import get_blas_threads
 from encoder import get_encoder
+from files.tf_checkpoint import read_checkpoint
 from gpt2_numpy import generate
-from tf_checkpoint import read_checkpoint
 from train import negative_log_likelihood
 from utils import SIZES, load_encoder_hparams_and_params
 
