@@ -1,23 +1,17 @@
 """GPT-2's sublayers joined in other ways than GPT-2 joins them, for the third notebook.
 
 `sublayer` is the heart: a layer norm before f, or after it, or after the sum, or none; a residual
-connection, or none. It returns its output and its backward pass, as `norm`, `attend` and `feed` do,
-which call the project's own functions. Shapes are [..., n_seq, n_embd] everywhere.
+connection, or none. It returns its output and a function for the way back, as the functions of
+backward.py do, of which it is composed. Shapes are [..., n_seq, n_embd] everywhere.
 """
 
+import functools
 import math
 
 import numpy as np
 
-from backward import (
-    NEEDED,
-    attention_backward,
-    cross_entropy,
-    ffn_backward,
-    norm_backward,
-    unembedding_backward,
-)
-from gpt2_numpy import attention, ffn, keeping, layer_norm
+from backward import cross_entropy, ffn_vjp, layer_norm_vjp, mha_vjp, unembed_vjp
+from gpt2_numpy import causal_mask, embed
 from train import adamw, init_params, new_moments
 
 #                 residual connection?, where is the layer norm?
@@ -35,19 +29,18 @@ N_HEAD = 2                       # of the small models
 GUESSING = math.log(16)          # the loss of whoever guesses one of 16 tokens
 
 
-def sublayer(x, f, parameters, ln, residual, place):
-    """The sublayer f, joined in one of the WAYS; and a function from dy to (dx, d_parameters,
-    d_ln)."""
-    y, norm_back = x, None
+def sublayer(x, f_vjp, parameters, ln, residual, place):
+    """The sublayer f, joined in one of the WAYS, and back: dy -> dx, d_parameters, d_ln."""
+    y = x
     if place == "before f":
-        y, norm_back = norm(y, ln)
-    y, f_back = f(y, parameters)
+        y, norm_back = layer_norm_vjp(y, **ln)
+    y, f_back = f_vjp(y, **parameters)
     if place == "after f":
-        y, norm_back = norm(y, ln)
+        y, norm_back = layer_norm_vjp(y, **ln)
     if residual:
         y = x + y
     if place == "after the sum":
-        y, norm_back = norm(y, ln)
+        y, norm_back = layer_norm_vjp(y, **ln)
 
     def back(dy):
         d_ln = None
@@ -66,44 +59,22 @@ def sublayer(x, f, parameters, ln, residual, place):
     return y, back
 
 
-def norm(x, ln):
-    """`layer_norm`, and a function from dy to (dx, gradients of gain and bias)."""
-    with keeping(NEEDED) as kept:
-        y = layer_norm(x, **ln)
-    return y, lambda dy: norm_backward(dy, kept[0], ln)
-
-
-def attend(x, attn, n_head):
-    """`attention`, and a function from dy to (dx, gradients of its parameters)."""
-    with keeping(NEEDED) as kept:
-        y = attention(x, **attn, n_head=n_head)
-    return y, lambda dy: attention_backward(dy, x, **kept[0], masks=(), **attn)
-
-
-def feed(x, mlp):
-    """`ffn`, and a function from dy to (dx, gradients of its parameters)."""
-    with keeping(NEEDED) as kept:
-        y = ffn(x, **mlp)
-    inner, outer = kept                              # of gelu, and of ffn
-    return y, lambda dy: ffn_backward(dy, x, **inner, **outer, **mlp)
-
-
 def loss_and_gradients(params, ids, targets, n_head, way):
     """As in backward.py, for `gpt2` joined in one of the WAYS; and the sizes of ∂loss/∂x, [2 *
     n_layer + 1], where the blocks begin and after each sublayer."""
     residual, place = WAYS[way]
-    x = params["wte"][ids] + params["wpe"][:ids.shape[-1]]
-    backs = []
+    attend_vjp = functools.partial(mha_vjp, n_head=n_head, mask=causal_mask(ids.shape[-1]))
+    x, backs = embed(ids, params["wte"], params["wpe"]), []
     for block in params["blocks"]:
-        for f, name, ln in ((lambda y, p: attend(y, p, n_head), "attn", "ln_1"),
-                            (feed, "mlp", "ln_2")):
-            x, back = sublayer(x, f, block[name], block[ln], residual, place)
+        for f_vjp, name, ln in ((attend_vjp, "attn", "ln_1"), (ffn_vjp, "mlp", "ln_2")):
+            x, back = sublayer(x, f_vjp, block[name], block[ln], residual, place)
             backs.append((back, name, ln))
-    x, ln_back = norm(x, params["ln_f"])
-    loss, d_logits = cross_entropy(x @ params["wte"].T, targets, targets.size)
+    x, ln_f_back = layer_norm_vjp(x, **params["ln_f"])
+    logits, unembed_back = unembed_vjp(x, params["wte"])
+    loss, d_logits = cross_entropy(logits, targets, targets.size)
 
-    dx, d_wte = unembedding_backward(d_logits, x, params["wte"])
-    dx, d_ln_f = ln_back(dx)
+    dx, d_wte = unembed_back(d_logits)
+    dx, d_ln_f = ln_f_back(dx)
     sizes, d_blocks = [size(dx)], [{} for _ in params["blocks"]]
     for i in reversed(range(len(backs))):
         back, name, ln = backs[i]
