@@ -189,17 +189,32 @@ def block_vjp(x, mlp, attn, ln_1, ln_2, n_head, mask=None, dropout=0.0, rng=None
     return x, back
 
 
+def embed_vjp(ids, wte, wpe):
+    """`embed`, and back: dx -> {"wte", "wpe"}. Where wte has another gradient already, d_wte, of
+    another use, this one is added to it."""
+    n_seq = ids.shape[-1]
+
+    def back(dx, d_wte=None):
+        d_wte = np.zeros_like(wte) if d_wte is None else d_wte
+        np.add.at(d_wte, ids, dx)  # a token may stand there often
+        d_wpe = np.zeros_like(wpe)
+        d_wpe[:n_seq] = dx.reshape(-1, *dx.shape[-2:]).sum(axis=0)
+        return {"wte": d_wte, "wpe": d_wpe}
+
+    return embed(ids, wte, wpe), back
+
+
 def gpt2_vjp(ids, wte, wpe, blocks, ln_f, n_head, dropout=0.0, rng=None):
     """`gpt2`, with dropout on the embeddings too: ids [..., n_seq] to logits [..., n_seq, n_vocab],
     and back: d_logits -> gradients of all parameters, nested like them.
 
     On its way back each block gives its memory free, so that this back can be called only once.
     """
-    n_seq = ids.shape[-1]
-    x = embed(ids, wte, wpe)
+    n_seq, backs = ids.shape[-1], []
+    x, embed_back = embed_vjp(ids, wte, wpe)
     drop = draw_dropout(x, dropout, rng)
     x = drop(x)
-    mask, backs = causal_mask(n_seq) if n_seq > 1 else None, []
+    mask = causal_mask(n_seq) if n_seq > 1 else None
     for parameters in blocks:
         x, block_back = block_vjp(
             x, **parameters, n_head=n_head, mask=mask, dropout=dropout, rng=rng
@@ -219,11 +234,7 @@ def gpt2_vjp(ids, wte, wpe, blocks, ln_f, n_head, dropout=0.0, rng=None):
         while backs:
             dx, d_block = backs.pop()(dx)
             d_blocks.insert(0, d_block)
-        dx = drop(dx)  # of wte[ids] + wpe[:n_seq]
-        np.add.at(d_wte, ids, dx)  # a token may stand there often
-        d_wpe = np.zeros_like(wpe)
-        d_wpe[:n_seq] = dx.reshape(-1, *dx.shape[-2:]).sum(axis=0)
-        return {"wte": d_wte, "wpe": d_wpe, "blocks": d_blocks, "ln_f": d_ln_f}
+        return {**embed_back(drop(dx), d_wte), "blocks": d_blocks, "ln_f": d_ln_f}
 
     return logits, back
 

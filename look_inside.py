@@ -37,8 +37,10 @@ def trace(ids, params, n_head, names=None):
     logits, seen = look(gpt2, check_ids(ids, params), **params, n_head=n_head, names=names)
     norms, blocks = seen["layer_norm"], []
     for i in range(len(params["blocks"])):
-        layer = {name: seen[name][i] for name in ("mha", "attention", "softmax", "ffn", "gelu")}
-        layer |= {"ln_1": norms[2 * i], "ln_2": norms[2 * i + 1], "block": seen["block"][i]}
+        layer = {"ln_1": norms[2 * i]}
+        layer |= {name: seen[name][i] for name in ("mha", "attention", "softmax")}
+        layer |= {"ln_2": norms[2 * i + 1]}
+        layer |= {name: seen[name][i] for name in ("ffn", "gelu", "block")}
         blocks.append(layer)
     residual = [norm["x"] for norm in norms if "x" in norm]
     whole = {"ln_f": norms[-1], "embed": seen["embed"][0], "gpt2": seen["gpt2"][0]}

@@ -15,13 +15,30 @@ FAST = bool(os.environ.get("NOTEBOOKS_FAST"))
 
 # Okabe and Ito's colours, which readers with any colour vision can tell apart.
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
-    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#666666")
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#56B4E9",
+    "#666666",
+)
 
-plt.rcParams.update({
-    "figure.dpi": 100, "figure.figsize": (7, 3.6), "figure.constrained_layout.use": True,
-    "font.size": 10, "axes.titlesize": 11, "axes.grid": True, "grid.alpha": 0.3,
-    "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
-    "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY])})
+plt.rcParams.update(
+    {
+        "figure.dpi": 100,
+        "figure.figsize": (7, 3.6),
+        "figure.constrained_layout.use": True,
+        "font.size": 10,
+        "axes.titlesize": 11,
+        "axes.grid": True,
+        "grid.alpha": 0.3,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "legend.frameon": False,
+        "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY]),
+    }
+)
 
 
 def show_map(axes, values, title="", columns=None, rows=None, limits=None, signed=False):
@@ -34,8 +51,14 @@ def show_map(axes, values, title="", columns=None, rows=None, limits=None, signe
     if limits is None:
         largest = float(np.nanmax(np.abs(values)))
         limits = (-largest, largest) if signed else (0.0, largest)
-    image = axes.imshow(values, cmap="RdBu_r" if signed else "Blues", vmin=limits[0],
-                        vmax=limits[1], aspect="auto", interpolation="nearest")
+    image = axes.imshow(
+        values,
+        cmap="RdBu_r" if signed else "Blues",
+        vmin=limits[0],
+        vmax=limits[1],
+        aspect="auto",
+        interpolation="nearest",
+    )
     axes.set_title(title)
     axes.grid(False)
     for labels, axis in ((columns, axes.xaxis), (rows, axes.yaxis)):
@@ -61,9 +84,11 @@ def check(answer, right, hint="not yet: look at the hint"):
     try:
         exact = all(np.asarray(part).dtype.kind in "iub" for part in (answer, right))
         same = np.shape(answer) == np.shape(right) and (
-            np.array_equal(answer, right) if exact
-            else np.allclose(answer, right, rtol=1e-3, atol=1e-6))
-    except (TypeError, ValueError):        # words, or lists that are no array
+            np.array_equal(answer, right)
+            if exact
+            else np.allclose(answer, right, rtol=1e-3, atol=1e-6)
+        )
+    except (TypeError, ValueError):  # words, or lists that are no array
         same = isinstance(right, str) and answer == right
     print("right" if same else hint)
 

@@ -8,12 +8,30 @@ from matplotlib.patches import FancyBboxPatch
 def box(axes, x, y, text, colour, width=2.4, height=0.8):
     """A rounded box around x, y."""
     for face, alpha in (("white", 1.0), (colour, 0.15)):
-        axes.add_patch(FancyBboxPatch(
-            (x - width / 2, y - height / 2), width, height, facecolor=face, alpha=alpha, zorder=3,
-            boxstyle="round,pad=0,rounding_size=0.12", edgecolor="none"))
-    axes.add_patch(FancyBboxPatch(
-        (x - width / 2, y - height / 2), width, height, edgecolor=colour, facecolor="none",
-        boxstyle="round,pad=0,rounding_size=0.12", linewidth=1.6, zorder=4))
+        axes.add_patch(
+            FancyBboxPatch(
+                (x - width / 2, y - height / 2),
+                width,
+                height,
+                facecolor=face,
+                alpha=alpha,
+                zorder=3,
+                boxstyle="round,pad=0,rounding_size=0.12",
+                edgecolor="none",
+            )
+        )
+    axes.add_patch(
+        FancyBboxPatch(
+            (x - width / 2, y - height / 2),
+            width,
+            height,
+            edgecolor=colour,
+            facecolor="none",
+            boxstyle="round,pad=0,rounding_size=0.12",
+            linewidth=1.6,
+            zorder=4,
+        )
+    )
     axes.text(x, y, text, ha="center", va="center", fontsize=9, zorder=5, linespacing=1.35)
 
 
@@ -21,9 +39,21 @@ def arrow(axes, *points, colour="black", style="-"):
     """A line through the points, with an arrow head at its end."""
     xs, ys = zip(*points, strict=True)
     axes.plot(xs[:-1], ys[:-1], style, color=colour, linewidth=1.4, zorder=1)
-    axes.annotate("", points[-1], points[-2], zorder=2, arrowprops=dict(
-        arrowstyle="-|>", color=colour, linewidth=1.4, linestyle=style, shrinkA=0, shrinkB=0,
-        mutation_scale=13))
+    axes.annotate(
+        "",
+        points[-1],
+        points[-2],
+        zorder=2,
+        arrowprops=dict(
+            arrowstyle="-|>",
+            color=colour,
+            linewidth=1.4,
+            linestyle=style,
+            shrinkA=0,
+            shrinkB=0,
+            mutation_scale=13,
+        ),
+    )
 
 
 def plus(axes, x, y):
@@ -54,16 +84,38 @@ def draw_model(axes, hparams, n_seq):
     box(axes, 5.4, 2.5, f"wpe: rows 0 to {n_seq - 1}\n[{n_ctx}, {n_embd}]", SKY, width=3.4)
     arrow(axes, (3.7, 2.5), (0.2, 2.5))
     plus(axes, 0, 2.5)
-    axes.add_patch(plt.Rectangle((-1.35, 3.4), 8.75, 6.6, facecolor="#f4f4f4",
-                                 edgecolor=GREY, linestyle="--", zorder=0))
-    axes.text(7.4, 10.15, f"one block; n_layer = {n_layer} of them follow each other",
-              ha="right", fontsize=9)
-    draw_sublayer(axes, 4.6, f"ln_1\n{gain}", f"attention\nc_attn [{n_embd}, {3 * n_embd}]\n"
-                  f"{n_head} heads, weights [{n_head}, {n_seq}, {n_seq}]\n"
-                  f"c_proj [{n_embd}, {n_embd}]", BLUE, stream)
-    draw_sublayer(axes, 7.8, f"ln_2\n{gain}", "feed-forward network\n"
-                  f"c_fc [{n_embd}, {4 * n_embd}]\ngelu of [{n_seq}, {4 * n_embd}]\n"
-                  f"c_proj [{4 * n_embd}, {n_embd}]", ORANGE, stream)
+    axes.add_patch(
+        plt.Rectangle(
+            (-1.35, 3.4), 8.75, 6.6, facecolor="#f4f4f4", edgecolor=GREY, linestyle="--", zorder=0
+        )
+    )
+    axes.text(
+        7.4,
+        10.15,
+        f"one block; n_layer = {n_layer} of them follow each other",
+        ha="right",
+        fontsize=9,
+    )
+    draw_sublayer(
+        axes,
+        4.6,
+        f"ln_1\n{gain}",
+        f"attention\nc_attn [{n_embd}, {3 * n_embd}]\n"
+        f"{n_head} heads, weights [{n_head}, {n_seq}, {n_seq}]\n"
+        f"c_proj [{n_embd}, {n_embd}]",
+        BLUE,
+        stream,
+    )
+    draw_sublayer(
+        axes,
+        7.8,
+        f"ln_2\n{gain}",
+        "feed-forward network\n"
+        f"c_fc [{n_embd}, {4 * n_embd}]\ngelu of [{n_seq}, {4 * n_embd}]\n"
+        f"c_proj [{4 * n_embd}, {n_embd}]",
+        ORANGE,
+        stream,
+    )
     for y in (3.0, 6.9, 9.65, 10.5):
         axes.text(-0.12, y, stream, fontsize=8, ha="right", va="center")
     axes.text(0.15, 10.5, "the residual stream", fontsize=9, va="center", style="italic")

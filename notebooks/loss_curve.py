@@ -31,16 +31,26 @@ def draw(folder, path):
     if not steps or not held_out:
         raise SystemExit(f"{log} has no steps yet")
     last = held_out[-1]
-    bits = last["bits_per_byte"] / last["val_loss"]      # per byte, of a nat per token
+    bits = last["bits_per_byte"] / last["val_loss"]  # per byte, of a nat per token
     n_tokens = steps[-1]["tokens"] / steps[-1]["step"] / 1e6
 
     figure, axes = plt.subplots(figsize=(7, 4), dpi=120)
-    axes.plot([line["tokens"] / 1e6 for line in steps], [line["loss"] * bits for line in steps],
-              color="#88bbdd", linewidth=0.8, marker="." if len(steps) < 20 else None,
-              label="training batches")
-    axes.plot([line["step"] * n_tokens for line in held_out],
-              [line["bits_per_byte"] for line in held_out], "o-", color="#aa3300", markersize=3,
-              label=f"held-out text, at the end {last['bits_per_byte']:.3f}")
+    axes.plot(
+        [line["tokens"] / 1e6 for line in steps],
+        [line["loss"] * bits for line in steps],
+        color="#88bbdd",
+        linewidth=0.8,
+        marker="." if len(steps) < 20 else None,
+        label="training batches",
+    )
+    axes.plot(
+        [line["step"] * n_tokens for line in held_out],
+        [line["bits_per_byte"] for line in held_out],
+        "o-",
+        color="#aa3300",
+        markersize=3,
+        label=f"held-out text, at the end {last['bits_per_byte']:.3f}",
+    )
     low = min(line["bits_per_byte"] for line in held_out)
     axes.set_ylim(0.9 * low, min(1.8 * low, 1.1 * held_out[0]["bits_per_byte"]))
     axes.set_xlabel("million tokens")

@@ -27,7 +27,7 @@ except ModuleNotFoundError as error:
     sys.exit(f"run.py: {error.name} is not installed; pip install -r notebooks/requirements.txt")
 
 HERE = Path(__file__).resolve().parent
-SHARED = ("common.py", "diagram.py", "stacks.py", "tale.txt")      # what the notebooks read
+SHARED = ("common.py", "diagram.py", "stacks.py", "tale.txt")  # what the notebooks read
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 SOLUTION = re.compile(r"<summary>Solution</summary>.*?```python\n(.*?)```", re.DOTALL)
 
@@ -39,8 +39,9 @@ def run(path, check):
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     resources = {"metadata": {"path": str(path.parent)}}
-    client = NotebookClient(notebook, timeout=3600, resources=resources,
-                            coalesce_streams=True)     # what is printed by one cell, in one piece
+    client = NotebookClient(
+        notebook, timeout=3600, resources=resources, coalesce_streams=True
+    )  # what is printed by one cell, in one piece
     problems = []
     with client.setup_kernel():
         count = 0
@@ -53,8 +54,11 @@ def run(path, check):
                 problems = wrong_solutions(client, notebook)
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
             problems.append(COLOURS.sub("", str(error)))
-        if check and any(output.get("name") == "stderr" for cell in notebook.cells
-                         for output in cell.get("outputs", [])):
+        if check and any(
+            output.get("name") == "stderr"
+            for cell in notebook.cells
+            for output in cell.get("outputs", [])
+        ):
             problems.append("something was written to stderr, such as a warning")
     if not check and not problems:
         write(notebook, path)
@@ -116,8 +120,11 @@ def checksum(notebook):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", help="files in notebooks/ (default: all)")
-    parser.add_argument("--check", action="store_true",
-                        help="leave the files as they are, and try the exercises' solutions")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="leave the files as they are, and try the exercises' solutions",
+    )
     arguments = parser.parse_args()
     paths = [HERE / Path(name).name for name in arguments.names] or sorted(HERE.glob("*.ipynb"))
     for path in paths:
@@ -129,8 +136,10 @@ def main():
     for path in paths:
         start = time.perf_counter()
         found = run(path, arguments.check)
-        print(f"{path.name}: {'failed' if found else 'ran'}, {time.perf_counter() - start:.0f} s",
-              flush=True)
+        print(
+            f"{path.name}: {'failed' if found else 'ran'}, {time.perf_counter() - start:.0f} s",
+            flush=True,
+        )
         problems += found
     sys.exit("\n".join(problems) or None)
 

@@ -10,23 +10,23 @@ import math
 
 import numpy as np
 
-from backward import cross_entropy, ffn_vjp, layer_norm_vjp, mha_vjp, unembed_vjp
-from gpt2_numpy import causal_mask, embed
+from backward import cross_entropy, embed_vjp, ffn_vjp, layer_norm_vjp, mha_vjp, unembed_vjp
+from gpt2_numpy import causal_mask
 from train import adamw, init_params, new_moments
 
-#                 residual connection?, where is the layer norm?
+# Of each: is there a residual connection, and where is the layer norm?
 WAYS = {
-    "pre-LN":        (True, "before f"),
-    "post-LN":       (True, "after the sum"),
-    "LN on branch":  (True, "after f"),
+    "pre-LN": (True, "before f"),
+    "post-LN": (True, "after the sum"),
+    "LN on branch": (True, "after f"),
     "no layer norm": (True, None),
-    "no residual":   (False, "before f"),
-    "neither":       (False, None),
+    "no residual": (False, "before f"),
+    "neither": (False, None),
 }
 
 
-N_HEAD = 2                       # of the small models
-GUESSING = math.log(16)          # the loss of whoever guesses one of 16 tokens
+N_HEAD = 2  # of the small models
+GUESSING = math.log(16)  # the loss of whoever guesses one of 16 tokens
 
 
 def sublayer(x, f_vjp, parameters, ln, residual, place):
@@ -64,7 +64,8 @@ def loss_and_gradients(params, ids, targets, n_head, way):
     n_layer + 1], where the blocks begin and after each sublayer."""
     residual, place = WAYS[way]
     attend_vjp = functools.partial(mha_vjp, n_head=n_head, mask=causal_mask(ids.shape[-1]))
-    x, backs = embed(ids, params["wte"], params["wpe"]), []
+    x, embed_back = embed_vjp(ids, params["wte"], params["wpe"])
+    backs = []
     for block in params["blocks"]:
         for f_vjp, name, ln in ((attend_vjp, "attn", "ln_1"), (ffn_vjp, "mlp", "ln_2")):
             x, back = sublayer(x, f_vjp, block[name], block[ln], residual, place)
@@ -79,14 +80,11 @@ def loss_and_gradients(params, ids, targets, n_head, way):
     for i in reversed(range(len(backs))):
         back, name, ln = backs[i]
         dx, d_parameters, d_ln = back(dx)
-        if d_ln is None:                             # this way has no layer norm to change
+        if d_ln is None:  # this way has no layer norm to change
             d_ln = {"g": np.zeros(x.shape[-1], x.dtype), "b": np.zeros(x.shape[-1], x.dtype)}
         d_blocks[i // 2] |= {name: d_parameters, ln: d_ln}
         sizes.append(size(dx))
-    np.add.at(d_wte, ids, dx)
-    d_wpe = np.zeros_like(params["wpe"])
-    d_wpe[:ids.shape[-1]] = dx.sum(axis=0)
-    gradients = {"wte": d_wte, "wpe": d_wpe, "blocks": d_blocks, "ln_f": d_ln_f}
+    gradients = {**embed_back(dx, d_wte), "blocks": d_blocks, "ln_f": d_ln_f}
     return loss, gradients, sizes[::-1]
 
 
@@ -98,8 +96,9 @@ def size(array):
 def init(n_layer, start, seed=0, n_vocab=16, n_ctx=8, n_embd=32):
     """Parameters of a small model: "0.02" as GPT-2 begins, or "1/sqrt(n_in)", with which each
     matrix makes vectors about as long as those it was given."""
-    params = init_params(dict(n_vocab=n_vocab, n_ctx=n_ctx, n_embd=n_embd, n_head=N_HEAD,
-                              n_layer=n_layer), seed)
+    params = init_params(
+        dict(n_vocab=n_vocab, n_ctx=n_ctx, n_embd=n_embd, n_head=N_HEAD, n_layer=n_layer), seed
+    )
     if start == "1/sqrt(n_in)":
         for block in params["blocks"]:
             for part in (*block["attn"].values(), *block["mlp"].values()):
@@ -115,8 +114,7 @@ def parrot(rng, n_batch=16, n_seq=8, n_vocab=16):
     return ids, targets
 
 
-def train_stack(way, n_layer, peak, n_warmup, n_steps, start="1/sqrt(n_in)", seed=0,
-                give_up=False):
+def train_stack(way, n_layer, peak, n_warmup, n_steps, start="1/sqrt(n_in)", seed=0, give_up=False):
     """AdamW on `parrot`: the losses in nats, and the sizes of ∂loss/∂x, at each step. The learning
     rate rises in a line over n_warmup steps and then stays at its peak. It ends early where the
     last ten losses are below 0.1 on average, and where the loss is no longer a number; with give_up
