@@ -44,9 +44,9 @@ class KeepPace:
 
     def __init__(self, steps):
         self.steps, self.n_most = iter(steps), get_blas_threads()
-        self.n_threads, self.patience = None, PATIENCE
+        self.n_threads, self.patience, self.has_begun = None, PATIENCE, False
         self.pace = None  # seconds a step before the trial that is going on, None where none is
-        self.n_steps, self.seconds = -1, 0.0  # with this number of threads; the first is no guide
+        self.n_steps, self.seconds = 0, 0.0  # with this number of threads
 
     def __iter__(self):
         return self
@@ -55,19 +55,17 @@ class KeepPace:
         if self.n_most is None or self.n_most == 1:
             return next(self.steps)
         if self.n_threads is None:
-            self.n_threads = choose_blas_threads()
-        set_blas_threads(self.n_threads)
+            self.set_threads(choose_blas_threads())
         start = time.perf_counter()
         step = next(self.steps)
-        self.account(time.perf_counter() - start)
+        if self.has_begun:  # else it was the prompt, which takes longer than what follows
+            self.account(time.perf_counter() - start)
+        self.has_begun = True
         return step
 
     def account(self, seconds):
         """Take a step's time into account: try the other number, stay with it, or go back."""
-        self.n_steps += 1
-        if self.n_steps == 0:  # the prompt's: longer than those that follow it
-            return
-        self.seconds += seconds
+        self.n_steps, self.seconds = self.n_steps + 1, self.seconds + seconds
         mean = self.seconds / self.n_steps
         if self.pace is None:
             has_stalled = self.n_threads > 1 and seconds > 3 * mean and self.seconds > 0.1
@@ -85,5 +83,8 @@ class KeepPace:
 
     def change(self):
         """Go over to the other number of threads."""
-        self.n_threads = 1 if self.n_threads > 1 else self.n_most
-        self.n_steps, self.seconds = 0, 0.0
+        self.set_threads(1 if self.n_threads > 1 else self.n_most)
+
+    def set_threads(self, n):
+        set_blas_threads(n)
+        self.n_threads, self.n_steps, self.seconds = n, 0, 0.0
