@@ -13,9 +13,9 @@ import numpy as np
 
 from command_line.process import blas_threads, get_blas_threads, set_blas_threads
 
-PATIENCE, LONGEST_PATIENCE = 0.5, 30.0  # seconds between two trials: doubled after a vain one
-TRIAL = 0.02  # seconds that a trial takes at least, unless it is clear before
-COST = 0.02  # of the time at most is spent on vain trials
+WINDOW = 0.1  # seconds over which a pace is measured: a busy core does not show in every step
+PATIENCE, LONGEST_PATIENCE = 0.25, 30.0  # seconds between two trials: each time twice as many
+COST = 0.02  # of the time at most is lost by trials
 
 
 def choose_blas_threads():
@@ -44,9 +44,10 @@ class KeepPace:
 
     def __init__(self, steps):
         self.steps, self.n_most = iter(steps), get_blas_threads()
-        self.n_threads, self.patience, self.has_begun = None, PATIENCE, False
-        self.pace = None  # seconds a step before the trial that is going on, None where none is
-        self.n_steps, self.seconds = 0, 0.0  # with this number of threads
+        self.n_threads, self.is_trial, self.has_begun = None, False, False
+        self.paces = {}  # {number of threads: seconds a step, when it was last measured}
+        self.n_steps, self.seconds = 0, 0.0  # in this window
+        self.since_trial, self.patience = 0.0, PATIENCE  # seconds
 
     def __iter__(self):
         return self
@@ -64,27 +65,29 @@ class KeepPace:
         return step
 
     def account(self, seconds):
-        """Take a step's time into account: try the other number, stay with it, or go back."""
+        """Take a step's time into account. Where that completes a window, decide how to go on."""
+        n, other = self.n_threads, 1 if self.n_threads > 1 else self.n_most
         self.n_steps, self.seconds = self.n_steps + 1, self.seconds + seconds
-        mean = self.seconds / self.n_steps
-        if self.pace is None:
-            has_stalled = self.n_threads > 1 and seconds > 3 * mean and self.seconds > 0.1
-            if self.seconds > self.patience or has_stalled:
-                self.pace = seconds if has_stalled else mean
-                self.change()
-        elif (self.seconds > TRIAL and self.n_steps > 1) or seconds > 2 * self.pace:
-            if mean < 0.97 * self.pace:
-                self.patience = PATIENCE
-            else:
-                patience = max(2 * self.patience, self.seconds / COST)
-                self.patience = min(patience, LONGEST_PATIENCE)
-                self.change()
-            self.pace = None
-
-    def change(self):
-        """Go over to the other number of threads."""
-        self.set_threads(1 if self.n_threads > 1 else self.n_most)
+        is_hopeless = self.is_trial and seconds > 2 * self.paces[other]
+        if self.seconds < WINDOW and not is_hopeless:
+            return
+        self.paces[n] = self.seconds / self.n_steps
+        self.since_trial += self.seconds
+        if self.is_trial:
+            lost = self.seconds - self.n_steps * self.paces[other]
+            self.patience = min(max(2 * self.patience, lost / COST), LONGEST_PATIENCE)
+            self.is_trial, self.since_trial = False, 0.0
+            self.set_threads(n if self.paces[n] < 0.97 * self.paces[other] else other)
+        elif n > 1 and self.paces[n] > self.paces.get(1, np.inf):  # a core has become busy
+            self.set_threads(1)
+        elif self.since_trial > self.patience:
+            self.is_trial = True
+            self.set_threads(other)
+        else:
+            self.set_threads(n)
 
     def set_threads(self, n):
-        set_blas_threads(n)
+        """Begin a window with so many threads."""
+        if n != self.n_threads:
+            set_blas_threads(n)
         self.n_threads, self.n_steps, self.seconds = n, 0, 0.0
