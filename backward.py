@@ -15,7 +15,9 @@ forward pass they remember. Three rules make most of what follows.
     y = x w               dx = dy wᵀ,   dw = xᵀ dy                  matrix product
     y = f(x), elementwise dx = dy · f'(x)
 
-Any other stack of these functions is differentiated in the same way, by composing the pairs.
+Any other stack of these functions is differentiated in the same way, by composing the pairs. Where
+the way back needs what the model's function keeps to itself, such as the tanh in `gelu`, the
+function's formula stands here once more; tests hold both to the same bits.
 """
 
 import math
@@ -152,12 +154,12 @@ def mha_vjp(x, c_attn, c_proj, n_head, mask=None, dropout=0.0, rng=None):
 def ffn_vjp(x, c_fc, c_proj):
     """`ffn`, and back: dy -> dx, {"c_fc", "c_proj"}."""
     hidden, c_fc_back = linear_vjp(x, **c_fc)
-    hidden, gelu_back = gelu_vjp(hidden)
-    y, c_proj_back = linear_vjp(hidden, **c_proj)
+    activation, gelu_back = gelu_vjp(hidden)
+    y, c_proj_back = linear_vjp(activation, **c_proj)
 
     def back(dy):
-        d_hidden, d_c_proj = c_proj_back(dy)
-        dx, d_c_fc = c_fc_back(gelu_back(d_hidden))
+        d_activation, d_c_proj = c_proj_back(dy)
+        dx, d_c_fc = c_fc_back(gelu_back(d_activation))
         return dx, {"c_fc": d_c_fc, "c_proj": d_c_proj}
 
     return y, back
@@ -190,18 +192,28 @@ def block_vjp(x, mlp, attn, ln_1, ln_2, n_head, mask=None, dropout=0.0, rng=None
 
 
 def embed_vjp(ids, wte, wpe):
-    """`embed`, and back: dx -> {"wte", "wpe"}. Where wte has another gradient already, d_wte, of
-    another use, this one is added to it."""
+    """`embed`, and back: dy, d_wte -> {"wte", "wpe"}. d_wte, if given, is the gradient of another
+    use of wte; this one is added to it, in place."""
     n_seq = ids.shape[-1]
 
-    def back(dx, d_wte=None):
+    def back(dy, d_wte=None):
         d_wte = np.zeros_like(wte) if d_wte is None else d_wte
-        np.add.at(d_wte, ids, dx)  # a token may stand there often
+        np.add.at(d_wte, ids, dy)  # a token may stand there often
         d_wpe = np.zeros_like(wpe)
-        d_wpe[:n_seq] = dx.reshape(-1, *dx.shape[-2:]).sum(axis=0)
+        d_wpe[:n_seq] = dy.reshape(-1, *dy.shape[-2:]).sum(axis=0)
         return {"wte": d_wte, "wpe": d_wpe}
 
     return embed(ids, wte, wpe), back
+
+
+def unembed_vjp(x, wte):
+    """The logits, y = x wteᵀ, and back: dy -> dx, the gradient of wte."""
+
+    def back(dy):
+        rows_dy, rows_x = dy.reshape(-1, wte.shape[0]), x.reshape(-1, wte.shape[1])
+        return (rows_dy @ wte).reshape(x.shape), rows_dy.T @ rows_x
+
+    return linear(x, wte.T, b=0.0), back
 
 
 def gpt2_vjp(ids, wte, wpe, blocks, ln_f, n_head, dropout=0.0, rng=None):
@@ -210,7 +222,8 @@ def gpt2_vjp(ids, wte, wpe, blocks, ln_f, n_head, dropout=0.0, rng=None):
 
     On its way back each block gives its memory free, so that this back can be called only once.
     """
-    n_seq, backs = ids.shape[-1], []
+    ids, backs = np.asarray(ids), []
+    n_seq = ids.shape[-1]
     x, embed_back = embed_vjp(ids, wte, wpe)
     drop = draw_dropout(x, dropout, rng)
     x = drop(x)
@@ -237,16 +250,6 @@ def gpt2_vjp(ids, wte, wpe, blocks, ln_f, n_head, dropout=0.0, rng=None):
         return {**embed_back(drop(dx), d_wte), "blocks": d_blocks, "ln_f": d_ln_f}
 
     return logits, back
-
-
-def unembed_vjp(x, wte):
-    """The logits, y = x wteᵀ, and back: dy -> dx, the gradient of wte."""
-
-    def back(dy):
-        rows_dy, rows_x = dy.reshape(-1, wte.shape[0]), x.reshape(-1, wte.shape[1])
-        return (rows_dy @ wte).reshape(x.shape), rows_dy.T @ rows_x
-
-    return linear(x, wte.T, b=0.0), back
 
 
 def cross_entropy(logits, targets, n_tokens):

@@ -56,47 +56,49 @@ def layer_norm(x, g, b, eps=1e-5):
 
 def linear(x, w, b):
     """A fully connected layer: x w + b over the last axis."""
-    n_rows = math.prod(x.shape[:-1])
-    rows = x.reshape(-1, n_rows if n_rows > 4 else 1, x.shape[-1])
+    rows = x.reshape(-1, x.shape[-1])  # [n_rows, n_in]
+    if len(rows) <= 4:
+        rows = rows[:, None]  # [n_rows, 1, n_in]: a product for each row
     return (rows @ w + b).reshape(*x.shape[:-1], w.shape[1])  # [..., n_in] -> [..., n_out]
-    # speed: one product for all rows reads w once, but BLAS packs w anew for it, which pays from
-    # five rows on; one by one, two samples of 124M are generated 1.5 times as fast.
+    # speed: one product for all rows reads w once, but BLAS packs w for it, which does not pay for
+    # few: one by one, two samples of 124M are generated 1.5 times as fast.
 
 
 def attention(q, k, v, mask=None):
-    """softmax(q kᵀ / sqrt(d_head)) v (Vaswani et al. 2017, arXiv:1706.03762, equation 1): of each
-    value as much as its key fits the query. mask is True where a query may see a key."""
+    """softmax(q kᵀ / sqrt(d_head)) v (Vaswani et al. 2017, arXiv:1706.03762, eq. 1): for each query
+    the mean of the values, weighted by how well their keys fit; mask is True where it may look."""
     scores = np.einsum("...kd,...qd->...qk", k, q, optimize=True) / math.sqrt(q.shape[-1])
     if mask is not None:
         scores = np.where(mask, scores, -np.inf)
     weights = softmax(scores)  # [..., n_queries, n_keys], each row adds up to 1
     return np.einsum("...kd,...qk->...qd", v, weights, optimize=True)  # [..., n_queries, d_head]
-    # speed: keys and values first, since einsum stores its result with the axes of its second
-    # operand outside; the other way round a long prompt takes 3 % more.
+    # speed: k before q and v before weights, as einsum stores results: 3 % off a long prompt.
 
 
 def causal_mask(n_seq, n_keys=None):
     """True where a position may see another: [n_seq, n_keys], in which the last row sees all."""
-    n_keys = n_seq if n_keys is None else n_keys
+    n_keys = n_keys or n_seq
     return np.tri(n_seq, n_keys, n_keys - n_seq, dtype=bool)
 
 
 def mha(x, c_attn, c_proj, n_head, mask=None, cache=None):
-    """Multi-head self-attention with both its projections. A cache gives the keys and values of
-    the positions before x, and takes in those of x."""
+    """Multi-head self-attention, with both projections; a cache holds the positions before x."""
     *batch, n_seq, n_embd = x.shape
-    qkv = linear(x, **c_attn).reshape(*batch, n_seq, 3, n_head, n_embd // n_head)
+    qkv = linear(x, **c_attn)  # [..., n_seq, 3 * n_embd]: all queries, then all keys, all values
+    qkv = qkv.reshape(*batch, n_seq, 3, n_head, n_embd // n_head)
     q, k, v = (qkv[..., i, :, :].swapaxes(-2, -3) for i in range(3))  # [..., n_head, n_seq, d_head]
     if cache is not None:
         k, v = remember(cache, k, v)  # [..., n_head, n_past + n_seq, d_head]
-    heads = attention(q, k, v, mask).swapaxes(-2, -3).reshape(x.shape)
+    heads = attention(q, k, v, mask)  # [..., n_head, n_seq, d_head]
+    heads = heads.swapaxes(-2, -3).reshape(x.shape)  # [..., n_seq, n_embd]: side by side again
     return linear(heads, **c_proj)  # [..., n_seq, n_embd] -> [..., n_seq, n_embd]
 
 
 def ffn(x, c_fc, c_proj):
     """The feed-forward network, each position on its own (Vaswani et al. 2017, equation 2)."""
-    hidden = gelu(linear(x, **c_fc))  # [..., n_seq, 4 * n_embd]
-    return linear(hidden, **c_proj)  # [..., n_seq, n_embd] -> [..., n_seq, n_embd]
+    hidden = linear(x, **c_fc)  # [..., n_seq, 4 * n_embd]
+    activation = gelu(hidden)
+    return linear(activation, **c_proj)  # [..., n_seq, n_embd] -> [..., n_seq, n_embd]
 
 
 def block(x, mlp, attn, ln_1, ln_2, n_head, mask=None, cache=None):
@@ -121,7 +123,7 @@ def gpt2(ids, wte, wpe, blocks, ln_f, n_head, cache=None, n_logits=None):
     holds the positions before these ids and takes in theirs; n_logits asks for the logits of the
     last so many positions alone. GPT2Error where the positions are more than the rows of wpe."""
     ids = np.asarray(ids)
-    n_past, n_seq = cache[0]["n_past"] if cache else 0, ids.shape[-1]
+    n_seq, n_past = ids.shape[-1], cache[0]["n_past"] if cache else 0
     x = embed(ids, wte, wpe, n_past)
     mask = causal_mask(n_seq, n_past + n_seq) if n_seq > 1 else None  # one alone sees all
     for parameters, past in zip(blocks, cache or [None] * len(blocks), strict=True):
@@ -163,15 +165,15 @@ class Context:
     """A text as the model remembers it: the keys and values of its newest positions.
 
     params, n_head  the model
-    n_positions     how long the text will get; more than the model's context, n_ctx, are not kept
+    n_positions     how long the text will get; of that the model's context, n_ctx, is kept at most
     batch           leading axes: () for one text, (n_texts,) for several side by side
-    warned          True where nobody needs to hear that the context is full
+    warns           whether to say, once, that the context is full
     """
 
-    def __init__(self, params, n_head, n_positions, batch=(), warned=False):
-        self.n_ctx, self.warned = len(params["wpe"]), warned
+    def __init__(self, params, n_head, n_positions, batch=(), warns=True):
+        self.params, self.n_head, self.warns = params, n_head, warns
+        self.n_ctx = len(params["wpe"])
         self.cache = new_cache(params, n_head, min(n_positions, self.n_ctx), batch)
-        self.model = {**params, "n_head": n_head, "cache": self.cache}
         self.ids = np.empty((*batch, 0), int)  # the newest of the text, at most n_ctx
 
     def read(self, ids, n_logits=1, n_kept=1):
@@ -182,19 +184,21 @@ class Context:
             ids = self.ids[..., -n_kept:]
             for layer in self.cache:
                 layer["n_past"] = 0
-            if not self.warned:
+            if self.warns:
                 full = f"the context of {self.n_ctx} tokens is full; the model goes on"
                 what = "from its newest half and no longer sees what came before"
                 warnings.warn(f"{full} {what}", ContextWarning, stacklevel=3)
-                self.warned = True
-        logits, n_seq = [], ids.shape[-1]
-        for start in range(0, n_seq, 128):
-            piece = ids[..., start : start + 128]
-            n_unasked = max(0, n_seq - n_logits - start)
-            logits.append(gpt2(piece, **self.model, n_logits=max(0, piece.shape[-1] - n_unasked)))
+                self.warns = False
+        logits, n_seq, n_piece = [], ids.shape[-1], 128
+        for start in range(0, n_seq, n_piece):
+            piece = ids[..., start : start + n_piece]
+            n_before = max(0, n_seq - n_logits - start)  # those in it whose logits nobody wants
+            n_wanted = max(0, piece.shape[-1] - n_before)
+            settings = dict(n_head=self.n_head, cache=self.cache, n_logits=n_wanted)
+            logits.append(gpt2(piece, **self.params, **settings))
         return np.concatenate(logits, axis=-2)
-        # speed: of a long prompt 128 positions at a time, whose activations fit into the
-        # processor's caches; and half of the scores that the mask would throw away are not made.
+        # speed: a long prompt goes in by the piece, whose activations fit into the processor's
+        # caches, and half of the scores that the mask would hide are never computed: @@
 
     def repeat(self, n_samples):
         """Make [n_samples, ...] texts of it, each with its own copy to go on from."""
@@ -297,7 +301,7 @@ def draw(logits, temperature, top_k, top_p, rng):
     with np.errstate(over="ignore"):  # to -inf, at temperatures next to 0: a probability of 0
         scaled = (logits[ids].astype(np.float64) - np.max(logits)) / temperature
     cumulative = np.cumsum(softmax(scaled))
-    n_nucleus = 1 + np.searchsorted(cumulative[:-1], top_p)  # all but the last may be too few
+    n_nucleus = 1 + np.searchsorted(cumulative[:-1], top_p)  # the fewest that reach top_p
     cumulative = cumulative[:n_nucleus] / cumulative[n_nucleus - 1]
     return ids[np.searchsorted(cumulative, rng.random(), side="right")]
 
@@ -339,7 +343,7 @@ def log_probs(ids, params, n_head):
     ids, n_ctx = check_ids(ids, params), len(params["wpe"])
     n_half, n_last = n_ctx // 2, ids.shape[-1] - 1
     n_chunk = min(64, n_ctx - n_half)  # the logits of all positions at once would fill memory
-    context = Context(params, n_head, n_last, ids.shape[:-1], warned=True)
+    context = Context(params, n_head, n_last, ids.shape[:-1], warns=False)
     logs = np.empty((*ids.shape[:-1], n_last), params["wte"].dtype)
     for start in range(0, n_last, n_chunk):
         end = min(start + n_chunk, n_last)

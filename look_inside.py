@@ -35,13 +35,10 @@ def trace(ids, params, n_head, names=None):
     when an id is not in the vocabulary; LookError as from `look`.
     """
     logits, seen = look(gpt2, check_ids(ids, params), **params, n_head=n_head, names=names)
-    norms, blocks = seen["layer_norm"], []
-    for i in range(len(params["blocks"])):
-        layer = {"ln_1": norms[2 * i]}
-        layer |= {name: seen[name][i] for name in ("mha", "attention", "softmax")}
-        layer |= {"ln_2": norms[2 * i + 1]}
-        layer |= {name: seen[name][i] for name in ("ffn", "gelu", "block")}
-        blocks.append(layer)
+    norms = seen["layer_norm"]
+    seen |= {"ln_1": norms[0:-1:2], "ln_2": norms[1::2]}
+    parts = ("ln_1", "mha", "attention", "softmax", "ln_2", "ffn", "gelu", "block")
+    blocks = [{name: seen[name][i] for name in parts} for i in range(len(params["blocks"]))]
     residual = [norm["x"] for norm in norms if "x" in norm]
     whole = {"ln_f": norms[-1], "embed": seen["embed"][0], "gpt2": seen["gpt2"][0]}
     return {"logits": logits, "residual": residual, "blocks": blocks} | whole
@@ -66,7 +63,8 @@ def look(function, *arguments, names=None, **settings):
     seen = {}
 
     def keep(frame, event, returned):
-        name, is_generator = frame.f_code.co_name, frame.f_code.co_flags & inspect.CO_GENERATOR
+        name = frame.f_code.co_qualname.rpartition("<locals>.")[2]
+        is_generator = frame.f_code.co_flags & inspect.CO_GENERATOR
         if event != "return" or id(frame.f_globals) not in modules:
             return
         if is_generator or name.startswith("<"):  # such as <listcomp>, a part of a function

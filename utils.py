@@ -200,13 +200,17 @@ def leaves(tree):
 
 def tree_map(function, *trees):
     """function of each leaf, or of the leaves in the same place of several trees of one nesting;
-    the results nested alike: tree_map(np.add, gradients, others)."""
+    the results nested alike: tree_map(np.add, gradients, others). Raises ValueError or
+    KeyError where the trees are not."""
     first = trees[0]
-    if isinstance(first, dict):
-        return {key: tree_map(function, *(tree[key] for tree in trees)) for key in first}
+    if not isinstance(first, dict | list):
+        return function(*trees)
+    for tree in trees:
+        if type(tree) is not type(first) or len(tree) != len(first):
+            raise ValueError("the trees are not nested alike")
     if isinstance(first, list):
         return [tree_map(function, *children) for children in zip(*trees, strict=True)]
-    return function(*trees)
+    return {key: tree_map(function, *(tree[key] for tree in trees)) for key in first}
 
 
 def n_parameters(hparams):

@@ -9,7 +9,7 @@ train.py       the options of train.py, and what is done with them
 settings.py    the settings of a run, and the presets
 run.py         a run that begins, one that goes on, and the way to its last step
 corpus.py      the text to train on and the held-out one
-checkpoint.py  the state of a run on disk
+run_state.py   the state of a run on disk
 log.py         log.jsonl
 progress.py    the progress bar, and the lines above it
 signals.py     Ctrl-C and its like while training

@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 
 import utils
-from command_line.errors import describe_import_error, fail, report_stop, survive_closed_stderr
+from command_line.errors import describe_import_error, fail, report_stop
 from command_line.explain import show_choices, show_tokens
 from command_line.options import OneLineParser
 from command_line.pace import KeepPace, choose_blas_threads
@@ -158,7 +158,6 @@ def parse_arguments(argv):
 
 def main(argv=None):
     """Run the command line; return the exit status. Whatever is wrong is one line on stderr."""
-    survive_closed_stderr()
     arguments = parse_arguments(argv)
     if sys.stdout is None:
         return fail(PROGRAM, "standard output is closed; there is nowhere to write the text")
@@ -168,7 +167,7 @@ def main(argv=None):
         prompt = read_prompt(arguments.prompt)
         encoder, hparams, params = load_model(arguments.model, arguments.models_dir)
         reuse_memory()
-        with blas_threads(choose_blas_threads() if arguments.score else None):
+        with blas_threads(None):
             run(arguments, prompt, encoder, params, hparams["n_head"])
         return 0
     except KeyboardInterrupt:
@@ -235,7 +234,8 @@ def run(arguments, prompt, encoder, params, n_head):
         warnings.simplefilter("always", ContextWarning)
         warnings.showwarning = lambda message, *_: notice(f"\n[{message}]")
         if arguments.score:
-            write_scores(encoder, params, n_head, ids)
+            with blas_threads(choose_blas_threads()):  # one long step: chosen beforehand
+                write_scores(encoder, params, n_head, ids)
         else:
             continue_prompt(arguments, prompt, encoder, params, n_head, ids)
 

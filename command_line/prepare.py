@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from command_line.checkpoint import State, check_folder, load
 from command_line.corpus import encode_texts, hash_texts, read_texts
 from command_line.process import count_cores
+from command_line.run_state import State, check_folder, load
 from command_line.settings import PRESETS, flatten_settings, nest_settings
 from encoder import get_encoder, train_bpe
 from files.memory import measure_memory

@@ -4,10 +4,10 @@ import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from command_line.checkpoint import save
 from command_line.log import begin_log, write_log
 from command_line.process import reuse_memory
 from command_line.progress import advance, progress_bar, report, spell_duration
+from command_line.run_state import save
 from command_line.signals import watch_for_stop
 from gpt2_numpy import generate
 from train import DivergedError, TrainError, negative_log_likelihood, train

@@ -6,8 +6,7 @@ import shlex
 import warnings
 from pathlib import Path
 
-from command_line.checkpoint import STATE, lock_folder
-from command_line.errors import describe_import_error, fail, report_stop, survive_closed_stderr
+from command_line.errors import describe_import_error, fail, report_stop
 from command_line.options import (
     OneLineParser,
     above_zero,
@@ -19,6 +18,7 @@ from command_line.options import (
 from command_line.prepare import begin_run, resume_run
 from command_line.process import blas_threads
 from command_line.run import carry_out
+from command_line.run_state import STATE_FILE, lock_folder
 from command_line.settings import PRESETS
 from encoder import END_OF_TEXT, EncoderError
 from files.messages import notice
@@ -193,7 +193,6 @@ def parse_arguments(argv):
 
 def main(argv=None):
     """Run the command line; return the exit status. Whatever is wrong is one line on stderr."""
-    survive_closed_stderr()
     given = parse_arguments(argv)
     folder = given["resume"] if "resume" in given else given["out"]
     try:
@@ -205,7 +204,7 @@ def main(argv=None):
             with lock_folder(folder), blas_threads(1):
                 done = carry_out(settings, corpus, state)
     except KeyboardInterrupt:
-        if Path(folder, STATE).exists():
+        if Path(folder, STATE_FILE).exists():
             return report_stop(f"stopped without saving; {folder} holds the last checkpoint")
         return report_stop("stopped; nothing was written yet")
     except ImportError as error:  # of what only downloads need

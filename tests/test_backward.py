@@ -14,6 +14,7 @@ from backward import (
     block_vjp,
     cross_entropy,
     draw_dropout,
+    embed_vjp,
     ffn_vjp,
     gelu_vjp,
     gpt2_vjp,
@@ -26,7 +27,7 @@ from backward import (
 )
 from files.tf_names import name_tensors
 from files.tree_names import flatten
-from gpt2_numpy import GPT2Error, causal_mask, gpt2, log_probs
+from gpt2_numpy import GPT2Error, causal_mask, embed, gpt2, linear, log_probs
 from helpers import FIXTURES, GOLDEN, golden
 from look_inside import trace
 from utils import leaves, tree_map
@@ -343,6 +344,25 @@ def test_dropout_stands_where_gpt2_has_it(random_params, monkeypatch):
     monkeypatch.setattr(backward, "draw_dropout", draw)
     loss_and_gradients(random_params(n_layer=2), [[1, 2, 3]], [[2, 3, 4]], 3, 0.1, 0)
     assert shapes == [(1, 3, 24), *2 * [(1, 3, 3, 3), (1, 3, 24), (1, 3, 24)]]
+
+
+def test_embedding_and_unembedding_are_pairs_too(random_params):
+    params, rng = random_params(dtype=np.float64), np.random.default_rng(3)
+    ids, wte, wpe = np.array([[3, 5, 3], [1, 3, 2]]), params["wte"], params["wpe"]
+    x, back = embed_vjp(ids, wte, wpe)
+    dy = rng.standard_normal(x.shape)
+    gradients = back(dy)
+    for name, table in (("wte", wte), ("wpe", wpe)):
+        direction = rng.standard_normal(table.shape)
+        expected = derivative(lambda: np.sum(dy * embed(ids, wte, wpe)), table, direction)
+        assert abs(np.sum(gradients[name] * direction) - expected) < 1e-9
+    assert np.allclose(back(dy, np.ones_like(wte))["wte"], gradients["wte"] + 1)
+    logits, back = unembed_vjp(x, wte)
+    dy = rng.standard_normal(logits.shape)
+    for array, gradient in zip((x, wte), back(dy), strict=True):
+        direction = rng.standard_normal(array.shape)
+        expected = derivative(lambda: np.sum(dy * linear(x, wte.T, 0.0)), array, direction)
+        assert abs(np.sum(gradient * direction) - expected) < 1e-9
 
 
 def test_memory_of_a_step_is_free_again_without_the_garbage_collector(random_params):

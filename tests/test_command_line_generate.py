@@ -289,11 +289,23 @@ def test_blas_is_left_as_it_was(tiny_model, monkeypatch):
     assert inside == [None if before is None else 1] and get_blas_threads() == before
 
 
+def test_generating_keeps_pace(tiny_model, monkeypatch, capsys):
+    paced = []
+
+    def keep_pace(steps):
+        paced.append(steps)
+        return steps
+
+    monkeypatch.setattr(command_line.generate, "KeepPace", keep_pace)
+    assert main(["--model", str(tiny_model), "--greedy", "-n", "3", "the"]) == 0
+    assert len(paced) == 1 and capsys.readouterr().out.startswith("the")
+
+
 def test_scoring_has_as_many_blas_threads_as_were_chosen(tiny_model, monkeypatch):
     before, inside = get_blas_threads(), []
     monkeypatch.setattr(command_line.generate, "choose_blas_threads", lambda: 1)
     monkeypatch.setattr(
-        command_line.generate, "run", lambda *arguments: inside.append(get_blas_threads())
+        command_line.generate, "write_scores", lambda *_: inside.append(get_blas_threads())
     )
     assert main(["--model", str(tiny_model), "--score", "the"]) == 0
     assert inside == [None if before is None else 1] and get_blas_threads() == before

@@ -9,8 +9,8 @@ import time
 import numpy as np
 import pytest
 
-import command_line.checkpoint
 import command_line.run
+import command_line.run_state
 import train
 from command_line.process import get_blas_threads
 from encoder import get_encoder
@@ -286,7 +286,7 @@ def test_a_first_save_that_failed_half_way_can_be_gone_on_from(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(command_line.checkpoint, "save_model", full)
+        patch.setattr(command_line.run_state, "save_model", full)
         assert run_train(story, "--out", folder, *make_options(n_steps=4)) == 1
     assert "cannot save in" in capsys.readouterr().err.splitlines()[-1]
     assert [path.name for path in folder.iterdir()] == ["training.npz"]

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from command_line import train
-from command_line.checkpoint import lock_folder
+from command_line.run_state import lock_folder
 from programs import ROOT, TINY, make_options, needs_posix, run_train
 
 

@@ -58,7 +58,7 @@ def test_each_layer_has_the_variables_of_its_functions(random_params):
         assert np.array_equal(layer["mha"]["heads"], np.concatenate(list(exact), axis=-1))
         x = x + mha(ln_1, **parameters["attn"], n_head=3, mask=causal_mask(5))
         assert np.array_equal(ln_2["x"], x)
-        assert np.array_equal(gelu(layer["gelu"]["x"]), layer["ffn"]["hidden"])
+        assert np.array_equal(gelu(layer["gelu"]["x"]), layer["ffn"]["activation"])
         assert layer["gelu"]["tanh"].shape == (5, 96)
         assert np.array_equal(layer["ffn"]["x"], ln_2["return"])
         x = x + ffn(ln_2["return"], **parameters["mlp"])
@@ -119,6 +119,13 @@ def test_a_stack_of_ones_own_shows_its_variables_beside_the_models(random_params
     (stack,) = seen["encoder_stack"]
     assert np.array_equal(stack["return"], y)
     assert np.array_equal(stack["before"], seen["block"][0]["return"])
+
+
+def test_methods_have_their_class_before_them_and_parts_of_functions_are_not_listed(random_params):
+    params = random_params()
+    ids, seen = look(lambda: list(gpt2_numpy.generate([1, 2], params, 3, 4)))
+    assert len(ids) == len(seen["Context.read"]) == len(seen["gpt2"]) == 4
+    assert not [name for name in seen if "steps" in name or "<" in name]
 
 
 def test_inside_another_look_both_see_everything(random_params):

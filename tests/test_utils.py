@@ -329,6 +329,9 @@ def test_tree_map_works_on_the_leaves_in_the_same_place_of_several_trees():
         utils.tree_map(max, [1, 2], [3])
     with pytest.raises(KeyError):
         utils.tree_map(max, {"a": 1}, {"b": 3})
+    for odd in ({"a": 1, "b": 3}, [1], 1):
+        with pytest.raises(ValueError, match="not nested alike"):
+            utils.tree_map(max, {"a": 1}, odd)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])

@@ -22,7 +22,7 @@ from files.whole import write_whole
 from train import TrainError
 from utils import check_fits, save_model, shapes
 
-STATE = "training.npz"
+STATE_FILE = "training.npz"
 
 
 @dataclass
@@ -43,7 +43,7 @@ def save(settings, encoder, state):
     lies there can be gone on from.
     """
     folder = Path(settings.out)
-    about = {
+    description = {
         "settings": flatten_settings(settings),
         "hparams": settings.hparams,
         "step": state.step,
@@ -57,7 +57,11 @@ def save(settings, encoder, state):
         check_fits(state.params, settings.dtype)
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(
-            {folder / STATE: lambda file: np.savez(file, about=json.dumps(about), **arrays)}
+            {
+                folder / STATE_FILE: lambda file: np.savez(
+                    file, about=json.dumps(description), **arrays
+                )
+            }
         )
         save_model(folder, encoder, settings.hparams, state.params, settings.dtype)
     except (OSError, EncoderError, CheckpointError) as error:
@@ -67,15 +71,25 @@ def save(settings, encoder, state):
 
 def load(folder):
     """What `save` wrote: (settings, encoder, state). TrainError."""
-    path = Path(folder, STATE)
+    path = Path(folder, STATE_FILE)
     try:
         with np.load(path, allow_pickle=False) as file:
-            about = json.loads(str(file["about"]))
+            description = json.loads(str(file["about"]))
             arrays = {name: file[name] for name in file.files if name != "about"}
-        params, m, v = (read_tree(arrays, kind, about["hparams"]) for kind in ("params", "m", "v"))
-        encoder = Encoder(about["encoder"], [tuple(pair) for pair in about["bpe_merges"]])
-        state = State(params, {"m": m, "v": v}, about["step"], about["losses"], about["seconds"])
-        return nest_settings(about["settings"]), encoder, state
+        params, m, v = (
+            read_tree(arrays, kind, description["hparams"]) for kind in ("params", "m", "v")
+        )
+        encoder = Encoder(
+            description["encoder"], [tuple(pair) for pair in description["bpe_merges"]]
+        )
+        state = State(
+            params,
+            {"m": m, "v": v},
+            description["step"],
+            description["losses"],
+            description["seconds"],
+        )
+        return nest_settings(description["settings"]), encoder, state
     except FileNotFoundError:
         raise TrainError(
             f"{path} is not there; --resume needs the folder that a training run wrote with --out"
@@ -113,7 +127,7 @@ def check_folder(folder):
     """TrainError where there is a model already, or where nothing can be written."""
     folder, probe = Path(folder), Path(folder, "training.tmp")
     try:
-        if (folder / STATE).exists():
+        if (folder / STATE_FILE).exists():
             raise TrainError(
                 f"{folder} already holds a model; give another --out, or go on with "
                 f"--resume {folder}"

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from command_line.checkpoint import State, check_folder, load, lock_folder, read_tree, save
+from command_line.run_state import State, check_folder, load, lock_folder, read_tree, save
 from command_line.settings import nest_settings
 from encoder import get_encoder
 from files.tf_checkpoint import read_checkpoint
