@@ -17,29 +17,29 @@ from train import TrainError, count_windows, init_params, new_moments
 from utils import SIZES, load_encoder_hparams_and_params, n_parameters, tree_map
 
 
-def begin_run(given):
-    """(settings, corpus, state) of a run that begins with these options, a dict of those given.
+def begin_run(chosen):
+    """(settings, corpus, state) of a run that begins with the options that the user chose, {name: value}.
 
     What can be wrong is found here, before any long work: TrainError, EncoderError, ModelError.
     """
-    source = given.get("init_from")
-    options = {**PRESETS[given.get("preset", "tune" if source else "minutes")], **given}
-    encoder = get_encoder(given["vocab_from"]) if "vocab_from" in given else None
+    source = chosen.get("init_from")
+    options = {**PRESETS[chosen.get("preset", "tune" if source else "minutes")], **chosen}
+    encoder = get_encoder(chosen["vocab_from"]) if "vocab_from" in chosen else None
     if source is not None:
         vocabulary = encoder
         encoder, hparams, params = load_encoder_hparams_and_params(source)
         for name in SIZES:
-            options[name] = require_size(given, name, hparams[name], source)
+            options[name] = require_size(chosen, name, hparams[name], source)
         if vocabulary is not None and (
             vocabulary.encoder != encoder.encoder or vocabulary.bpe_ranks != encoder.bpe_ranks
         ):
             raise TrainError(
-                f"the vocabulary in {given['vocab_from']} does not fit the model {source}, which "
+                f"the vocabulary in {chosen['vocab_from']} does not fit the model {source}, which "
                 "has its own; leave out --vocab-from"
             )
     elif encoder is not None:
-        options["n_vocab"] = require_size(given, "n_vocab", encoder.n_vocab, given["vocab_from"])
-    settings = nest_settings(fill_in(options, given))
+        options["n_vocab"] = require_size(chosen, "n_vocab", encoder.n_vocab, chosen["vocab_from"])
+    settings = nest_settings(fill_in(options, chosen))
     check_sizes(settings)
     texts = read_texts(settings.corpus, settings.val)
     settings.sha256 = hash_texts(texts)
@@ -56,23 +56,23 @@ def begin_run(given):
     return settings, corpus, State(params, new_moments(params))
 
 
-def require_size(given, name, size, source):
+def require_size(chosen, name, size, source):
     """The size that comes with a model or vocabulary; none other may be asked for."""
-    if given.get(name, size) != size:
+    if chosen.get(name, size) != size:
         raise TrainError(
-            f"--{name.replace('_', '-')} {given[name]} does not fit {source}, which has {size}; "
+            f"--{name.replace('_', '-')} {chosen[name]} does not fit {source}, which has {size}; "
             "leave it out"
         )
     return size
 
 
-def fill_in(options, given):
+def fill_in(options, chosen):
     """The options, with those that depend on others where they were not given."""
     options = dict(options)
     for name in ("corpus", "val"):
         if name in options:
             options[name] = make_absolute(options[name])
-    if "warmup" not in given:  # a run cut short with --n-steps must still reach its peak
+    if "warmup" not in chosen:  # a run cut short with --n-steps must still reach its peak
         options["warmup"] = min(options["warmup"], options["n_steps"] // 10)
     options["threads"] = min(options.get("threads", count_cores()), options["batch_size"])
     options.setdefault("n_seq", options["n_ctx"])
@@ -102,12 +102,12 @@ def check_sizes(settings):
         )
 
 
-def resume_run(given):
+def resume_run(chosen):
     """(settings, corpus, state) of a run that goes on where its last checkpoint was written."""
-    folder = given["resume"]
+    folder = chosen["resume"]
     settings, encoder, state = load(folder)
     began_with = flatten_settings(settings)
-    for name, value in given.items():
+    for name, value in chosen.items():
         if name in ("corpus", "val"):
             setattr(settings, name, make_absolute(value))
         elif name == "dtype":

@@ -166,39 +166,41 @@ def parse_arguments(argv):
     """{option: value} of those that were given; what is wrong with them ends the program in one
     line."""
     parser = make_parser()
-    given = vars(parser.parse_args(argv))
-    if "resume" in given:
-        given["resume"] = given["resume"] or given.get("out", "")
-        if given.get("out", given["resume"]) != given["resume"]:
+    chosen = vars(parser.parse_args(argv))
+    if "resume" in chosen:
+        chosen["resume"] = chosen["resume"] or chosen.get("out", "")
+        if chosen.get("out", chosen["resume"]) != chosen["resume"]:
             parser.error("--resume and --out name two folders; give one of them")
-    elif "corpus" not in given:
+    elif "corpus" not in chosen:
         parser.error("which text? give the path of a text file")
-    elif "out" not in given:
+    elif "out" not in chosen:
         parser.error("where to? give the model's folder with --out, such as --out models/mine")
     for name in ("out", "resume"):
-        if given.get(name) == "":
+        if chosen.get(name) == "":
             parser.error(f"--{name} is empty; give the path of a folder")
-    if given.get("dtype", "float32") not in ("float32", "float16"):
+    if chosen.get("dtype", "float32") not in ("float32", "float16"):
         parser.error("--dtype is float32 or float16")
-    if given.get("n_vocab", 257) < 257:
+    if chosen.get("n_vocab", 257) < 257:
         parser.error(f"--n-vocab is at least 257: 256 bytes and {END_OF_TEXT}")
-    if given.get("preset") == "tune" and "init_from" not in given:
+    if chosen.get("preset") == "tune" and "init_from" not in chosen:
         parser.error("--preset tune needs a model to begin with; give one with --init-from")
     try:
-        given.get("sample", "").encode("utf-8")
+        chosen.get("sample", "").encode("utf-8")
     except UnicodeEncodeError:
         parser.error("--sample is not UTF-8")
-    return given
+    return chosen
 
 
 def main(argv=None):
     """Run the command line; return the exit status. Whatever is wrong is one line on stderr."""
-    given = parse_arguments(argv)
-    folder = given["resume"] if "resume" in given else given["out"]
+    chosen = parse_arguments(argv)
+    folder = chosen["resume"] if "resume" in chosen else chosen["out"]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # what matters is a TrainError
-            settings, corpus, state = resume_run(given) if "resume" in given else begin_run(given)
+            settings, corpus, state = (
+                resume_run(chosen) if "resume" in chosen else begin_run(chosen)
+            )
             # speed: threads share each batch out, which divides the elementwise work, too; each of
             # them then does its matrix products alone.
             with lock_folder(folder), blas_threads(1):
