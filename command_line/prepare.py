@@ -18,7 +18,7 @@ from utils import SIZES, load_encoder_hparams_and_params, n_parameters, tree_map
 
 
 def begin_run(chosen):
-    """(settings, corpus, state) of a run that begins with the options that the user chose, {name: value}.
+    """(settings, corpus, state) of a run that begins with the options chosen, {name: value}.
 
     What can be wrong is found here, before any long work: TrainError, EncoderError, ModelError.
     """
