@@ -1,8 +1,8 @@
 """From the name of a model or its folder to `encoder, hparams, params`, and back to a folder.
 
 This file reads from the top down: how a name becomes a folder and the folder a model, what shapes a
-model's parameters have, how a model is written, whether the memory suffices for it, and what is to
-be fetched when one of OpenAI's models is not there. Formats and downloads are in files/.
+model's parameters have, how a model is written, whether the memory suffices for it, and fetching
+one of OpenAI's models that is not there. Formats and downloads are in files/.
 """
 
 import json
@@ -13,39 +13,26 @@ from pathlib import Path
 import numpy as np
 
 from encoder import EncoderError, format_encoder, get_encoder, parse_encoder, read_utf8
-from files.download import DiskError, DownloadError, fetch_missing
-from files.memory import measure_memory
-from files.messages import notice, one_line, readable
+from files.download import DownloadError
+from files.memory import LowMemoryError, require_memory
+from files.messages import one_line, readable
 from files.openai_folder import (
-    DATA,
-    FILES,
-    INDEX,
     SIZES,
     FolderError,
-    check_file,
     find_missing,
     find_prefix,
     format_checkpoint_state,
     is_complete,
-    note_verified,
     parse_hparams,
     verify_once,
 )
+from files.released import RELEASED, fetch_released, is_released, released_hparams
 from files.tf_checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from files.tf_names import name_tensors, nest_tensors
 from files.whole import write_whole
 
-BASE_URL = "https://openaipublic.blob.core.windows.net/gpt-2/models"  # or $GPT2_BASE_URL
 MODELS_DIR = Path(__file__).resolve().parent / "models"  # or $GPT2_MODELS_DIR
 BUNDLED = "tales"  # comes with the code, in MODELS_DIR beside it
-RELEASED = {
-    "124M": (50257, 1024, 768, 12, 12),  # n_vocab, n_ctx, n_embd, n_head, n_layer
-    "355M": (50257, 1024, 1024, 16, 24),
-    "774M": (50257, 1024, 1280, 20, 36),
-    "1558M": (50257, 1024, 1600, 25, 48),
-    "117M": (50257, 1024, 768, 12, 12),  # the first names of 124M and 355M, from before
-    "345M": (50257, 1024, 1024, 16, 24),  # the parameters were counted with care
-}
 
 BIG = 10**9  # bytes: weights of this size are announced before they are loaded
 WORKING_MEMORY = 200 * 10**6  # bytes: Python, NumPy, the vocabulary, a long prompt's activations
@@ -91,16 +78,6 @@ def load_encoder_hparams_and_params(model="tales", models_dir=None):
     except CheckpointError as error:  # it says what to do
         raise ModelError(one_line(error)) from error
     return encoder, hparams, params
-
-
-def is_released(model):
-    """Whether `model` is one of OpenAI's names, and not a path."""
-    return isinstance(model, str) and model in RELEASED
-
-
-def released_hparams(model):
-    """The hparams of one of OpenAI's models."""
-    return dict(zip(SIZES, RELEASED[model], strict=True))
 
 
 def models_folder(models_dir=None):
@@ -219,6 +196,7 @@ def n_parameters(hparams):
     def count(n_layer):
         return sum(map(math.prod, leaves(shapes(hparams | {"n_layer": n_layer}))))
 
+    # By difference: a hparams.json may claim a billion layers, whose shapes would fill the memory.
     return count(0) + hparams["n_layer"] * (count(1) - count(0))
 
 
@@ -274,67 +252,29 @@ def memory_needed(hparams):
 def check_memory(model, hparams):
     """Announce a big model, refuse one that can never fit in memory, warn of one that cannot now.
 
-    Every token reads every weight. Mapped weights that find no room are dropped and read from the
-    file again: nothing breaks, but each token waits for the disk. Raises ModelError.
+    Raises ModelError.
     """
     weights, needed = 4 * n_parameters(hparams), memory_needed(hparams)
-    total, available = measure_memory()
-    if total is not None and total < needed:
-        raise ModelError(
-            f"{model} needs {readable(needed)} of memory, and this computer has {readable(total)}; "
-            "take a smaller model"
-        )
-    if weights >= BIG:
-        notice(f"{model}: {readable(weights)} of weights, {readable(needed)} of memory needed")
-    if available is not None and available < needed:
-        notice(
-            f"{model} needs {readable(needed)} of memory, only {readable(available)} are available:"
-            " it may be very slow; close other programs or take a smaller model"
-        )
+    sizes = f"{model}: {readable(weights)} of weights, {readable(needed)} of memory needed"
+    try:
+        require_memory(model, needed, announcement=sizes if weights >= BIG else "")
+    except LowMemoryError as error:
+        raise ModelError(str(error)) from error
 
 
 def download(model, models_dir=None):
     """Fetch what models_dir/model lacks of one of OpenAI's models: the path of this folder.
 
-    The small files come first, so that anything wrong shows before gigabytes are fetched. Of two
-    processes the second waits, and finds the work done. Raises ModelError; after that, as after
-    Ctrl-C or a power cut, the same call goes on where this one stopped.
+    Of two processes the second waits, and finds the work done. Raises ModelError; after that, as
+    after Ctrl-C or a power cut, the same call goes on where this one stopped.
     """
-    folder = models_folder(models_dir) / model
-    url = f"{(os.environ.get('GPT2_BASE_URL') or BASE_URL).rstrip('/')}/{model}"
-    hparams = released_hparams(model)
+    folder, hparams = models_folder(models_dir) / model, released_hparams(model)
     check_memory(model, hparams)
-    weights = 4 * n_parameters(hparams)
-    room = "make room or give another place with --models-dir or GPT2_MODELS_DIR"
-
-    def check(name, part):
-        if name == "vocab.bpe":
-            check_merges(part)
-        else:
-            check_file(name, part, hparams, shapes(hparams))
-
+    weights, memory = 4 * n_parameters(hparams), memory_needed(hparams)
     try:
-        fetched = fetch_missing(
-            url,
-            folder,
-            sizes=dict.fromkeys(FILES) | {DATA: weights},
-            check=check,
-            partners={"vocab.bpe": "encoder.json", DATA: INDEX},
-            announcement=f"downloading {model} from {url} into {folder}: {readable(weights)} of "
-            f"disk, and {readable(memory_needed(hparams))} of memory to run it",
-        )
-    except DiskError as error:
-        raise ModelError(f"{error}; {room}") from error
+        fetch_released(model, folder, shapes(hparams), weights, memory, check_merges)
     except DownloadError as error:
-        raise ModelError(
-            f"{error}; run again later, or set GPT2_BASE_URL to a mirror, or put "
-            f"{', '.join(FILES)} from {url}/ into {folder} yourself"
-        ) from error
-    except OSError as error:
-        reason = error.strerror or error
-        raise ModelError(f"cannot write to {folder}: {reason}; {room}, then run again") from error
-    if DATA in fetched:
-        note_verified(folder / "model.ckpt")
+        raise ModelError(str(error)) from error
     return folder
 
 

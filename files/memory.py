@@ -1,13 +1,19 @@
-"""How much memory this process can have, as the operating system's files tell."""
+"""How much memory this process can have, as the operating system tells, and whether it suffices."""
 
 import contextlib
 import os
 from pathlib import Path
 
+from files.messages import notice, readable
+
 CONTAINER_LIMITS = (  # of Linux control groups, version 2 and 1, as seen inside a container
     "/sys/fs/cgroup/memory.max",
     "/sys/fs/cgroup/memory/memory.limit_in_bytes",
 )
+
+
+class LowMemoryError(Exception):
+    """This computer can never hold a model: one line that says what it needs, and what there is."""
 
 
 def measure_memory():
@@ -25,3 +31,28 @@ def measure_memory():
         with contextlib.suppress(OSError, ValueError):  # the file may say "max", which is no limit
             limits.append(int(Path(path).read_text()))
     return tuple(None if n is None else min([n, *limits]) for n in (total, available))
+
+
+def require_memory(model, needed, announcement=""):
+    """Refuse a model that can never fit in memory, warn of one that cannot now.
+
+    model: the name that it has in messages
+    needed: bytes
+    announcement: a notice, unless the model is refused
+
+    Every token reads every weight. Mapped weights that find no room are dropped and read from the
+    file again: nothing breaks, but each token waits for the disk. Raises LowMemoryError.
+    """
+    total, available = measure_memory()
+    if total is not None and total < needed:
+        raise LowMemoryError(
+            f"{model} needs {readable(needed)} of memory, and this computer has {readable(total)}; "
+            "take a smaller model"
+        )
+    if announcement:
+        notice(announcement)
+    if available is not None and available < needed:
+        notice(
+            f"{model} needs {readable(needed)} of memory, only {readable(available)} are available:"
+            " it may be very slow; close other programs or take a smaller model"
+        )

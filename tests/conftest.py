@@ -104,3 +104,35 @@ def trained(story, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained") / "model"
     assert run_train(story, "--out", folder, *make_options()) == 0
     return folder
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory):
+    """{name: bytes} of a small model's six files."""
+    from files.openai_folder import FILES
+    from helpers import make_model
+
+    folder = make_model(tmp_path_factory.mktemp("served"))
+    return {name: (folder / name).read_bytes() for name in FILES}
+
+
+@pytest.fixture
+def server(files, monkeypatch):
+    """A server of this model under the name of 124M, and a download that is in a hurry."""
+    from file_server import Server
+    from files import download as fetching
+    from files import released
+    from helpers import HPARAMS
+
+    server = Server(dict(files))
+    monkeypatch.setenv("GPT2_BASE_URL", f"{server.url}/models/")
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setattr(released, "RELEASED", {"124M": tuple(HPARAMS.values())})
+    monkeypatch.setattr(fetching, "CHUNK", 1000)
+    monkeypatch.setattr(fetching, "READ_TIMEOUT", 0.2)
+    monkeypatch.setattr(fetching, "ATTEMPTS", 3)
+    monkeypatch.setattr(fetching, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr(fetching, "LONGEST_WAIT", 0.01)
+    monkeypatch.setattr(fetching, "LOCK_WAIT", 0.01)
+    yield server
+    server.close()

@@ -1,6 +1,5 @@
 """Downloads survive a hostile server, and nothing wrong gets the name of a model's file."""
 
-import contextlib
 import errno
 import os
 import re
@@ -11,99 +10,17 @@ import subprocess
 import sys
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import numpy as np
 import pytest
 import urllib3
 
 import utils
+from file_server import TOO_LATE, assert_complete, cut, refusal, send, stall_after, status
 from files import download as fetching
-from files import openai_folder
-from helpers import HPARAMS, make_model, make_tensors
-from utils import DATA, FILES, INDEX, ModelError, download
-
-TOO_LATE = 20  # seconds after which a test that waits for another process has failed
-
-
-class Server:
-    """Serves {path: bytes} on 127.0.0.1 and misbehaves as told.
-
-    faults: {path: functions}. Each request for the path takes the first function and answers by
-        function(handler, body); when none is left, the file is served as it should be.
-    requests: (path, headers) of every request
-    """
-
-    def __init__(self, files):
-        self.files, self.faults, self.requests, self.etag = files, {}, [], '"1"'
-        self.released = threading.Event()  # what a stalled answer waits for
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True
-            server_of_files = outer
-
-            def do_GET(self):
-                name = self.path.rpartition("/")[2]
-                outer.requests.append((name, self.headers))
-                faults = outer.faults.get(name, [])
-                answer = faults.pop(0) if faults else serve
-                with contextlib.suppress(ConnectionError):
-                    answer(self, outer.files[name])
-
-            def log_message(self, *args):
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.http.daemon_threads = True
-        self.http.handle_error = lambda *args: None  # a client that hangs up is none
-        self.url = f"http://127.0.0.1:{self.http.server_port}"
-        threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
-
-    def ranges(self, name):
-        """The Range header (or None) of each request for a file."""
-        return [headers["Range"] for asked, headers in self.requests if asked == name]
-
-    def starts(self, name):
-        """The first byte that each request for a file asks for."""
-        return [
-            int(span.removeprefix("bytes=").split("-")[0]) if span else 0
-            for span in self.ranges(name)
-        ]
-
-    def close(self):
-        self.released.set()
-        self.http.shutdown()
-        self.http.server_close()
-
-
-def send(handler, status, body=b"", length=None, **headers):
-    """Send an answer; length "none" leaves Content-Length out and closes the connection instead."""
-    handler.send_response(status)
-    headers = {"Content_Length": len(body) if length is None else length} | headers
-    if length == "none":
-        del headers["Content_Length"]
-        handler.close_connection = True
-    for name, value in headers.items():
-        handler.send_header(name.replace("_", "-"), str(value))
-    handler.end_headers()
-    handler.wfile.write(body)
-
-
-def serve(handler, body):
-    """What a good server does, ranges and If-Range included."""
-    etag = handler.server_of_files.etag
-    span = re.fullmatch(r"bytes=(\d+)-(\d*)", handler.headers.get("Range", ""))
-    if not span or handler.headers.get("If-Range", etag) != etag:
-        send(handler, 200, body, ETag=etag)
-    elif int(span[1]) >= len(body):
-        send(handler, 416, Content_Range=f"bytes */{len(body)}")
-    else:
-        start, stop = int(span[1]), int(span[2] or len(body) - 1) + 1
-        content_range = f"bytes {start}-{stop - 1}/{len(body)}"
-        send(handler, 206, body[start:stop], ETag=etag, Content_Range=content_range)
+from files.openai_folder import DATA, FILES, INDEX
+from helpers import HPARAMS
+from utils import download
 
 
 def serve_without_ranges(handler, body):
@@ -121,42 +38,6 @@ def serve_like_azure(handler, body):
     return send(handler, 206, body[start:stop], **headers)
 
 
-def cut(n, answer=serve):
-    """As `answer`, but the connection ends after n bytes of the body."""
-
-    def cut_short(handler, body):
-        write = handler.wfile.write
-        sent = 0
-
-        def write_up_to_n(data):
-            nonlocal sent
-            if data.startswith(b"HTTP/"):
-                return write(data)
-            write(data[: n - sent])
-            sent += len(data[: n - sent])
-            return len(data)
-
-        handler.wfile.write = write_up_to_n
-        answer(handler, body)
-        handler.wfile.write = write
-        handler.close_connection = True
-
-    return cut_short
-
-
-def stall_after(n):
-    def stall(handler, body):
-        cut(n)(handler, body)
-        handler.wfile.flush()
-        handler.server_of_files.released.wait(TOO_LATE)
-
-    return stall
-
-
-def status(code, **headers):
-    return lambda handler, body: send(handler, code, b"no", **headers)
-
-
 def html(handler, body):
     send(handler, 200, b"<html>Sign in to the Wi-Fi</html>", Content_Type="text/html")
 
@@ -166,71 +47,6 @@ def reset(handler, body):
     handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     socket.close(handler.connection.detach())
     handler.close_connection = True
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    """{name: bytes} of a small model's six files."""
-    folder = make_model(tmp_path_factory.mktemp("served"))
-    return {name: (folder / name).read_bytes() for name in FILES}
-
-
-@pytest.fixture
-def server(files, monkeypatch):
-    """A server of this model under the name of 124M, and a download that is in a hurry."""
-    server = Server(dict(files))
-    monkeypatch.setenv("GPT2_BASE_URL", f"{server.url}/models/")
-    monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setattr(utils, "RELEASED", {"124M": tuple(HPARAMS.values())})
-    monkeypatch.setattr(fetching, "CHUNK", 1000)
-    monkeypatch.setattr(fetching, "READ_TIMEOUT", 0.2)
-    monkeypatch.setattr(fetching, "ATTEMPTS", 3)
-    monkeypatch.setattr(fetching, "FIRST_WAIT", 0.001)
-    monkeypatch.setattr(fetching, "LONGEST_WAIT", 0.01)
-    monkeypatch.setattr(fetching, "LOCK_WAIT", 0.01)
-    yield server
-    server.close()
-
-
-def assert_complete(folder, files):
-    """Every file is there as served, and besides the lock nothing else."""
-    for name in FILES:
-        assert (folder / name).read_bytes() == files[name], name
-    assert sorted(path.name for path in folder.iterdir()) == sorted([*FILES, "download.lock"])
-
-
-def refusal(models_dir):
-    with pytest.raises(ModelError) as caught:
-        download("124M", models_dir)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
-
-
-def test_a_model_is_downloaded_once_and_loads(server, files, tmp_path, capfd):
-    encoder, hparams, params = utils.load_encoder_hparams_and_params("124M", tmp_path)
-    assert_complete(tmp_path / "124M", files)
-    assert hparams == HPARAMS and len(encoder.encoder) == 260
-    np.testing.assert_array_equal(params["wpe"], make_tensors()["model/wpe"])
-    assert [name for name, _ in server.requests] == list(FILES)
-    assert {headers["Accept-Encoding"] for _, headers in server.requests} == {"identity"}
-
-    utils.load_encoder_hparams_and_params("124M", tmp_path)
-    assert len(server.requests) == len(FILES)
-    out, err = capfd.readouterr()
-    assert out == ""
-    first = err.splitlines()[0]
-    assert first.startswith("downloading 124M from http://127.0.0.1")
-    assert first.endswith("0.1 MB of disk, and 200.1 MB of memory to run it")
-    assert len(err.splitlines()) == 2
-
-
-def test_a_large_download_is_not_compared_with_its_checksums_again(
-    server, tmp_path, monkeypatch, capfd
-):
-    monkeypatch.setattr(openai_folder, "QUICKLY_VERIFIED", 0)
-    utils.load_encoder_hparams_and_params("124M", tmp_path)
-    assert capfd.readouterr().err.count("checksum") == 1
 
 
 @pytest.mark.parametrize("n", [0, 1, 999, 1000, 70_001, -1])
@@ -493,98 +309,11 @@ def test_an_html_page_instead_of_a_file(server, files, tmp_path, name):
     assert_complete(download("124M", tmp_path), files)
 
 
-@pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("content", [b"", b"<html></html>", b"\xff" * 99, b"{}", b"[" * 9999])
-def test_anything_else_instead_of_a_file(server, files, tmp_path, name, content):
-    server.files[name] = content
-    message = refusal(tmp_path)
-    assert f"/124M/{name}: " in message
-    assert not (tmp_path / "124M" / name).exists()
-    assert name == DATA or not fetching.part_of(tmp_path / "124M" / name).exists()
-    server.files[name] = files[name]
-    assert_complete(download("124M", tmp_path), files)
-
-
-@pytest.mark.parametrize(
-    ("name", "before", "after"),
-    [
-        ("hparams.json", b'"n_layer": 2', b'"n_layer": 3'),
-        ("encoder.json", b'"hell": 258, ', b""),
-        ("vocab.bpe", b"he l\n", b""),
-        ("vocab.bpe", b"hel l\n", b"hel "),
-        ("vocab.bpe", b"hel l\n", b"e l\n"),
-        ("checkpoint", b"model.ckpt", b"model"),
-    ],
-)
-def test_a_file_of_another_model(server, files, tmp_path, name, before, after):
-    server.files[name] = files[name].replace(before, after)
-    assert f"/124M/{name}: " in refusal(tmp_path)
-    assert not (tmp_path / "124M" / name).exists()
-
-
 def test_a_compressed_answer_is_refused(server, tmp_path):
     server.faults["hparams.json"] = [
         lambda handler, body: send(handler, 200, body, Content_Encoding="gzip")
     ]
     assert "compressed, unasked" in refusal(tmp_path)
-
-
-@pytest.mark.parametrize("at", [0, 30_000, -1])
-def test_wrong_bytes_in_the_weights_are_found_and_the_tensor_named(server, files, tmp_path, at):
-    damaged = bytearray(files[DATA])
-    damaged[at] ^= 1
-    server.files[DATA] = bytes(damaged)
-    message = refusal(tmp_path)
-    assert re.search("'model/[a-z0-9_/]+' do not match their checksum", message)
-    assert not (tmp_path / "124M" / DATA).exists()
-    assert not fetching.part_of(tmp_path / "124M" / DATA).exists()
-    server.files[DATA] = files[DATA]
-    assert_complete(download("124M", tmp_path), files)
-
-
-def test_an_index_that_does_not_belong_to_the_weights_is_fetched_again(server, files, tmp_path):
-    other = make_tensors()
-    other["model/ln_f/g"] = other["model/ln_f/g"] + 1
-    folder = make_model(tmp_path / "other", other)
-    server.files[INDEX] = (folder / INDEX).read_bytes()
-    assert "'model/ln_f/g' do not match" in refusal(tmp_path)
-    server.files[INDEX] = files[INDEX]
-    assert_complete(download("124M", tmp_path), files)
-
-
-def test_a_vocabulary_that_does_not_fit_its_merges_is_fetched_again(server, files, tmp_path):
-    server.files["encoder.json"] = files["encoder.json"].replace(b'"hell"', b'"hall"')
-    assert "/124M/vocab.bpe: " in refusal(tmp_path)
-    server.files["encoder.json"] = files["encoder.json"]
-    assert_complete(download("124M", tmp_path), files)
-
-
-@pytest.mark.parametrize(
-    ("content", "problem"),
-    [
-        (b"\xff", "not UTF-8 from byte 0 on"),
-        (b"h e", "no merge makes 'hel', which is in encoder.json"),
-    ],
-)
-def test_a_vocabulary_is_refused_by_the_name_that_it_would_have(server, tmp_path, content, problem):
-    server.files["vocab.bpe"] = content
-    path = tmp_path / "124M" / "vocab.bpe"
-    assert f"/124M/vocab.bpe: {path}: {problem}; run again later" in refusal(tmp_path)
-
-
-def test_an_index_of_two_shards_is_refused_before_the_weights_are_fetched(server, tmp_path):
-    index = Path(__file__).parent / "fixtures" / "two_shards.ckpt.index"
-    server.files[INDEX] = index.read_bytes()
-    assert "2 shards" in refusal(tmp_path)
-    assert server.ranges(DATA) == []
-
-
-def test_an_index_with_other_tensors_is_refused(server, tmp_path):
-    tensors = make_tensors()
-    tensors["model/h2/ln_1/b"] = tensors.pop("model/h1/ln_1/b")
-    folder = make_model(tmp_path / "other", tensors)
-    server.files |= {name: (folder / name).read_bytes() for name in (INDEX, DATA)}
-    assert "no tensor model/h1/ln_1/b" in refusal(tmp_path)
 
 
 def fetch_two(server, folder, check=lambda name, part: None, sizes=(None, None)):
@@ -661,15 +390,6 @@ def test_a_lost_connection_is_waited_for(server, files, tmp_path, monkeypatch):
     assert not network and server.starts(DATA) == [0, 5000]
 
 
-@pytest.mark.parametrize(
-    "url", ["", "nonsense", "ftp://127.0.0.1", "http://", "http://127.0.0.1:99999", "http://[::1"]
-)
-def test_a_nonsensical_mirror_is_one_line(server, tmp_path, monkeypatch, url):
-    monkeypatch.setattr(utils, "BASE_URL", "http://127.0.0.1:1")
-    monkeypatch.setenv("GPT2_BASE_URL", url)
-    assert "GPT2_BASE_URL" in refusal(tmp_path)
-
-
 def test_a_proxy_that_refuses_is_one_line_at_once(server, tmp_path, monkeypatch, no_waiting):
     monkeypatch.setenv("NO_PROXY", "")
     monkeypatch.setenv("no_proxy", "")
@@ -683,14 +403,6 @@ def test_a_proxy_that_refuses_is_one_line_at_once(server, tmp_path, monkeypatch,
 def test_a_server_without_tls_is_one_line_at_once(server, tmp_path, monkeypatch, no_waiting):
     monkeypatch.setenv("GPT2_BASE_URL", server.url.replace("http:", "https:"))
     assert "SSL" in refusal(tmp_path)
-
-
-def test_too_little_disk_space_is_refused_before_anything_is_fetched(server, tmp_path, monkeypatch):
-    usage = shutil.disk_usage(tmp_path)._replace(free=16 * 2**20 + 100_000)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    message = refusal(tmp_path)
-    assert "not enough disk space" in message and "--models-dir" in message
-    assert server.requests == []
 
 
 def test_a_part_file_counts_as_disk_space_taken_already(server, files, tmp_path, monkeypatch):
@@ -735,23 +447,6 @@ def test_a_disk_that_fills_up_keeps_the_part_file(server, files, tmp_path, monke
     assert server.ranges(DATA) == [None, f"bytes=50000-{len(files[DATA]) - 1}"]
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="may write anywhere")
-def test_a_folder_without_permission_is_one_line(server, tmp_path):
-    (tmp_path / "124M").mkdir(mode=0o500)
-    assert "Permission denied" in refusal(tmp_path)
-
-
-def test_a_file_in_place_of_the_folder_is_one_line(server, tmp_path):
-    (tmp_path / "124M").write_text("")
-    assert "cannot write to" in refusal(tmp_path) and server.requests == []
-
-
-def test_a_model_larger_than_the_memory_is_not_fetched(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(utils, "measure_memory", lambda: (100_000, None))
-    assert "take a smaller model" in refusal(tmp_path)
-    assert server.requests == []
-
-
 def test_files_placed_by_hand_are_left_alone(server, files, tmp_path):
     (tmp_path / "124M").mkdir()
     (tmp_path / "124M" / DATA).write_bytes(files[DATA])
@@ -774,8 +469,8 @@ def test_control_c_keeps_the_part_file_and_passes_on(server, files, tmp_path, mo
 
 PROGRAM = f"""
 import sys, utils
-from files import download
-utils.RELEASED = {{"124M": {tuple(HPARAMS.values())}}}
+from files import download, released
+released.RELEASED = {{"124M": {tuple(HPARAMS.values())}}}
 download.CHUNK, download.LOCK_WAIT = 1000, 0.01
 utils.download("124M", sys.argv[1])
 """

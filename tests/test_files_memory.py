@@ -1,11 +1,11 @@
-"""files/memory.py: what a container allows counts, and what nobody tells is None."""
+"""files/memory.py: what a container allows counts, what nobody tells is None; enough or not."""
 
 import os
 
 import pytest
 
 from files import memory
-from files.memory import measure_memory
+from files.memory import LowMemoryError, measure_memory, require_memory
 
 
 @pytest.fixture
@@ -54,3 +54,32 @@ def test_elsewhere_the_total_comes_from_sysconf(limits, meminfo, monkeypatch, te
     monkeypatch.delattr(os, "sysconf")
     limits[0].write_text("123456\n")
     assert measure_memory() == (None, None)
+
+
+@pytest.mark.parametrize("measured", [(None, None), (10**9, None), (None, 10**9), (10**9, 10**9)])
+def test_enough_memory_or_nobody_knows(monkeypatch, capfd, measured):
+    monkeypatch.setattr(memory, "measure_memory", lambda: measured)
+    require_memory("124M", 10**9)
+    assert capfd.readouterr() == ("", "")
+    require_memory("124M", 10**9, "a gigabyte")
+    assert capfd.readouterr() == ("", "a gigabyte\n")
+
+
+def test_what_can_never_fit_is_refused_without_its_announcement(monkeypatch, capfd):
+    monkeypatch.setattr(memory, "measure_memory", lambda: (10**9 - 10**8, 10**8))
+    with pytest.raises(LowMemoryError) as caught:
+        require_memory("124M", 10**9, "a gigabyte")
+    assert str(caught.value) == (
+        "124M needs 1.0 GB of memory, and this computer has 900.0 MB; take a smaller model"
+    )
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_does_not_fit_now_is_announced_and_warned_of(monkeypatch, capfd):
+    monkeypatch.setattr(memory, "measure_memory", lambda: (10**10, 10**8))
+    require_memory("124M", 10**9, "a gigabyte")
+    assert capfd.readouterr() == (
+        "",
+        "a gigabyte\n124M needs 1.0 GB of memory, only 100.0 MB are available: it may be very "
+        "slow; close other programs or take a smaller model\n",
+    )

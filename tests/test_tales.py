@@ -13,6 +13,7 @@ import pytest
 
 import train
 import utils
+from files.openai_folder import FILES
 from gpt2_numpy import generate, log_probs
 
 FOLDER = utils.MODELS_DIR / utils.BUNDLED
@@ -28,7 +29,7 @@ def tales():
 def test_it_loads_by_its_name_and_is_small_enough(tales):
     encoder, hparams, params = tales
     tracked = [path for path in FOLDER.iterdir() if path.name != "training.npz"]
-    assert {path.name for path in tracked} >= {*utils.FILES, "README.md", "log.jsonl", "loss.png"}
+    assert {path.name for path in tracked} >= {*FILES, "README.md", "log.jsonl", "loss.png"}
     assert sum(path.stat().st_size for path in tracked) < 8_000_000
     assert encoder.n_vocab == hparams["n_vocab"]
     assert f"{utils.n_parameters(hparams):,} parameters" in CARD

@@ -8,7 +8,9 @@ import pytest
 
 import utils
 from encoder import Encoder, EncoderError, get_encoder, train_bpe
-from files import openai_folder
+from file_server import assert_complete
+from files import memory, openai_folder
+from files.openai_folder import DATA, FILES, INDEX, SIZES
 from files.tf_checkpoint import CheckpointError
 from helpers import GOLDEN_IDS, HPARAMS, MINI, copy_mini_vocabulary, make_model, make_tensors
 from utils import (
@@ -84,7 +86,7 @@ def test_the_reference_model_loads(shared):
     ],
 )
 def test_the_released_models_have_openais_parameter_counts(name, expected):
-    hparams = dict(zip(utils.SIZES, utils.RELEASED[name], strict=True))
+    hparams = dict(zip(SIZES, utils.RELEASED[name], strict=True))
     assert utils.n_parameters(hparams) == expected
 
 
@@ -120,8 +122,8 @@ def test_what_is_neither_a_name_nor_a_folder_is_refused_with_the_names(model):
 def test_the_missing_files_of_a_folder_are_listed(tmp_path):
     make_model(tmp_path)
     (tmp_path / "vocab.bpe").unlink()
-    (tmp_path / utils.DATA).unlink()
-    assert f"missing are vocab.bpe, {utils.DATA};" in refusal(tmp_path)
+    (tmp_path / DATA).unlink()
+    assert f"missing are vocab.bpe, {DATA};" in refusal(tmp_path)
 
 
 def test_the_checkpoint_file_names_the_prefix(tmp_path):
@@ -235,12 +237,12 @@ def test_a_tensor_that_is_not_part_of_the_model_is_named(tmp_path, name):
 
 
 def test_the_first_of_a_billion_missing_layers_is_named_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(utils, "measure_memory", lambda: (None, None))
+    monkeypatch.setattr(memory, "measure_memory", lambda: (None, None))
     (make_model(tmp_path) / "hparams.json").write_text(json.dumps(HPARAMS | {"n_layer": 10**9}))
     assert "no tensor model/h2/ln_1/g " in refusal(tmp_path)
 
 
-@pytest.mark.parametrize("name", [utils.INDEX, utils.DATA])
+@pytest.mark.parametrize("name", [INDEX, DATA])
 @pytest.mark.parametrize("size", [0, 1, 100])
 def test_a_truncated_checkpoint_is_refused(tmp_path, name, size):
     path = make_model(tmp_path) / name
@@ -249,13 +251,13 @@ def test_a_truncated_checkpoint_is_refused(tmp_path, name, size):
 
 
 def test_a_model_larger_than_the_memory_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(utils, "measure_memory", lambda: (100_000, 100_000))
+    monkeypatch.setattr(memory, "measure_memory", lambda: (100_000, 100_000))
     message = refusal(make_model(tmp_path))
     assert "needs 200.1 MB of memory, and this computer has 0.1 MB" in message
 
 
 def test_too_little_available_memory_is_a_warning(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(utils, "measure_memory", lambda: (10**12, 150 * 10**6))
+    monkeypatch.setattr(memory, "measure_memory", lambda: (10**12, 150 * 10**6))
     load_encoder_hparams_and_params(make_model(tmp_path))
     out, err = capfd.readouterr()
     assert out == ""
@@ -263,12 +265,36 @@ def test_too_little_available_memory_is_a_warning(tmp_path, monkeypatch, capfd):
 
 
 def test_a_small_model_loads_silently_and_a_big_one_is_announced(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(utils, "measure_memory", lambda: (None, None))
+    monkeypatch.setattr(memory, "measure_memory", lambda: (None, None))
     load_encoder_hparams_and_params(make_model(tmp_path))
     assert capfd.readouterr() == ("", "")
     monkeypatch.setattr(utils, "BIG", 1000)
     load_encoder_hparams_and_params(tmp_path)
     assert "0.1 MB of weights" in capfd.readouterr().err
+
+
+def test_a_model_larger_than_the_memory_is_not_fetched(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "measure_memory", lambda: (100_000, None))
+    assert "take a smaller model" in refusal("124M", tmp_path)
+    assert server.requests == []
+
+
+def test_a_model_is_downloaded_once_and_loads(server, files, tmp_path, capfd):
+    encoder, hparams, params = load_encoder_hparams_and_params("124M", tmp_path)
+    assert_complete(tmp_path / "124M", files)
+    assert hparams == HPARAMS and len(encoder.encoder) == 260
+    np.testing.assert_array_equal(params["wpe"], make_tensors()["model/wpe"])
+    assert [name for name, _ in server.requests] == list(FILES)
+    assert {headers["Accept-Encoding"] for _, headers in server.requests} == {"identity"}
+
+    load_encoder_hparams_and_params("124M", tmp_path)
+    assert len(server.requests) == len(FILES)
+    out, err = capfd.readouterr()
+    assert out == ""
+    first = err.splitlines()[0]
+    assert first.startswith("downloading 124M from http://127.0.0.1")
+    assert first.endswith("0.1 MB of disk, and 200.1 MB of memory to run it")
+    assert len(err.splitlines()) == 2
 
 
 def flip_a_bit(path, position):
@@ -279,7 +305,7 @@ def flip_a_bit(path, position):
 
 def test_a_flipped_bit_in_the_weights_is_refused_and_the_tensor_named(tmp_path):
     model = make_model(tmp_path)
-    flip_a_bit(model / utils.DATA, -1)
+    flip_a_bit(model / DATA, -1)
     assert "the bytes of 'model/wte' do not match their checksum" in refusal(model)
 
 
@@ -290,7 +316,7 @@ def test_large_weights_are_compared_with_their_checksums_once(tmp_path, monkeypa
     assert "with their checksums" in capfd.readouterr().err
     load_encoder_hparams_and_params(model)
     assert capfd.readouterr().err == ""
-    flip_a_bit(model / utils.DATA, -1)  # a new date, so the note no longer fits
+    flip_a_bit(model / DATA, -1)  # a new date, so the note no longer fits
     assert "'model/wte'" in refusal(model)
     (model / openai_folder.VERIFIED).write_text("[")
     assert "'model/wte'" in refusal(model)
@@ -299,7 +325,7 @@ def test_large_weights_are_compared_with_their_checksums_once(tmp_path, monkeypa
 @pytest.mark.parametrize("name, value", [("n_head", 2), ("n_ctx", 16)])
 def test_another_model_under_a_released_name_is_refused(tmp_path, monkeypatch, name, value):
     released = HPARAMS | {name: value}
-    monkeypatch.setitem(utils.RELEASED, "124M", tuple(released[key] for key in utils.SIZES))
+    monkeypatch.setitem(utils.RELEASED, "124M", tuple(released[key] for key in SIZES))
     make_model(tmp_path / "124M")
     assert "holds another model than 124M" in refusal("124M", tmp_path)
 
@@ -338,20 +364,20 @@ def test_tree_map_works_on_the_leaves_in_the_same_place_of_several_trees():
 def test_a_saved_model_comes_back(tmp_path, dtype):
     encoder, hparams, params = load_encoder_hparams_and_params(make_model(tmp_path / "a"))
     save_model(str(tmp_path / "made" / "b"), encoder, hparams, params, dtype)
-    assert sorted(os.listdir(tmp_path / "made" / "b")) == sorted(utils.FILES)
+    assert sorted(os.listdir(tmp_path / "made" / "b")) == sorted(FILES)
     again = load_encoder_hparams_and_params(tmp_path / "made" / "b")
     assert again[0].encoder == encoder.encoder and again[1] == hparams
     for array, saved in zip(leaves(params), leaves(again[2]), strict=True):
         np.testing.assert_array_equal(array.astype(dtype), saved)
-    size = os.path.getsize(tmp_path / "made" / "b" / utils.DATA)
+    size = os.path.getsize(tmp_path / "made" / "b" / DATA)
     assert size == utils.n_parameters(hparams) * np.dtype(dtype).itemsize
 
 
 def test_a_model_is_saved_over_itself(tmp_path):
     encoder, hparams, params = load_encoder_hparams_and_params(make_model(tmp_path))
-    before = (tmp_path / utils.DATA).read_bytes()
+    before = (tmp_path / DATA).read_bytes()
     save_model(tmp_path, encoder, hparams, params)
-    assert (tmp_path / utils.DATA).read_bytes() == before
+    assert (tmp_path / DATA).read_bytes() == before
 
 
 @pytest.mark.parametrize("value", [70_000.0, -70_000.0])

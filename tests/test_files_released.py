@@ -1,0 +1,193 @@
+"""files/released.py: what is fetched is one of OpenAI's models, and a failure says what to do."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from file_server import assert_complete, refusal
+from files import download as fetching
+from files import openai_folder, released
+from files.download import DiskError, DownloadError
+from files.openai_folder import DATA, FILES, INDEX
+from files.released import explain_failure, fetch_released, is_released, released_hparams
+from helpers import HPARAMS, make_model, make_tensors
+from utils import download, load_encoder_hparams_and_params, shapes
+
+
+def test_a_released_model_has_a_name_and_hparams():
+    assert is_released("124M") and released_hparams("124M") == {
+        "n_vocab": 50257,
+        "n_ctx": 1024,
+        "n_embd": 768,
+        "n_head": 12,
+        "n_layer": 12,
+    }
+    assert released_hparams("345M") == released_hparams("355M")
+    for model in ("tales", "./124M", "124m", "", Path("124M"), None):
+        assert not is_released(model)
+
+
+def test_sizes_and_checks_are_the_callers(server, files, tmp_path, capfd):
+    parts = []
+
+    def fetch(check_merges):
+        sizes = len(files[DATA]), 3 * 10**9
+        fetch_released("124M", tmp_path, shapes(HPARAMS), *sizes, check_merges)
+
+    def refuse(part):
+        raise ValueError("no\nmerges")
+
+    url = f"{server.url}/models/124M"
+    with pytest.raises(DownloadError) as caught:
+        fetch(refuse)
+    assert str(caught.value) == (
+        f"{url}/vocab.bpe: no merges; run again later, or set GPT2_BASE_URL to a mirror, or put "
+        f"{', '.join(FILES)} from {url}/ into {tmp_path} yourself"
+    )
+    fetch(parts.append)
+    assert parts == [fetching.part_of(tmp_path / "vocab.bpe")]
+    assert_complete(tmp_path, files)
+    announced = (
+        f"downloading 124M from {url} into {tmp_path}: 0.1 MB of disk, and 3.0 GB of memory to "
+        "run it\n"
+    )
+    assert capfd.readouterr().err.count(announced) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (DiskError("no room"), "no room; make room or "),
+        (DownloadError("no file"), "no file; run again later, or set GPT2_BASE_URL to a mirror, "),
+        (OSError(28, "full"), "cannot write to here: full; make room or "),
+        (OSError("odd"), "cannot write to here: odd; make room or "),
+    ],
+)
+def test_a_failure_says_what_to_do(error, line):
+    assert explain_failure(error, "http://there", "here").startswith(line)
+
+
+def test_a_large_download_is_not_compared_with_its_checksums_again(
+    server, tmp_path, monkeypatch, capfd
+):
+    monkeypatch.setattr(openai_folder, "QUICKLY_VERIFIED", 0)
+    load_encoder_hparams_and_params("124M", tmp_path)
+    assert capfd.readouterr().err.count("checksum") == 1
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("content", [b"", b"<html></html>", b"\xff" * 99, b"{}", b"[" * 9999])
+def test_anything_else_instead_of_a_file(server, files, tmp_path, name, content):
+    server.files[name] = content
+    message = refusal(tmp_path)
+    assert f"/124M/{name}: " in message
+    assert not (tmp_path / "124M" / name).exists()
+    assert name == DATA or not fetching.part_of(tmp_path / "124M" / name).exists()
+    server.files[name] = files[name]
+    assert_complete(download("124M", tmp_path), files)
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [
+        ("hparams.json", b'"n_layer": 2', b'"n_layer": 3'),
+        ("encoder.json", b'"hell": 258, ', b""),
+        ("vocab.bpe", b"he l\n", b""),
+        ("vocab.bpe", b"hel l\n", b"hel "),
+        ("vocab.bpe", b"hel l\n", b"e l\n"),
+        ("checkpoint", b"model.ckpt", b"model"),
+    ],
+)
+def test_a_file_of_another_model(server, files, tmp_path, name, before, after):
+    server.files[name] = files[name].replace(before, after)
+    assert f"/124M/{name}: " in refusal(tmp_path)
+    assert not (tmp_path / "124M" / name).exists()
+
+
+@pytest.mark.parametrize("at", [0, 30_000, -1])
+def test_wrong_bytes_in_the_weights_are_found_and_the_tensor_named(server, files, tmp_path, at):
+    damaged = bytearray(files[DATA])
+    damaged[at] ^= 1
+    server.files[DATA] = bytes(damaged)
+    message = refusal(tmp_path)
+    assert re.search("'model/[a-z0-9_/]+' do not match their checksum", message)
+    assert not (tmp_path / "124M" / DATA).exists()
+    assert not fetching.part_of(tmp_path / "124M" / DATA).exists()
+    server.files[DATA] = files[DATA]
+    assert_complete(download("124M", tmp_path), files)
+
+
+def test_an_index_that_does_not_belong_to_the_weights_is_fetched_again(server, files, tmp_path):
+    other = make_tensors()
+    other["model/ln_f/g"] = other["model/ln_f/g"] + 1
+    folder = make_model(tmp_path / "other", other)
+    server.files[INDEX] = (folder / INDEX).read_bytes()
+    assert "'model/ln_f/g' do not match" in refusal(tmp_path)
+    server.files[INDEX] = files[INDEX]
+    assert_complete(download("124M", tmp_path), files)
+
+
+def test_a_vocabulary_that_does_not_fit_its_merges_is_fetched_again(server, files, tmp_path):
+    server.files["encoder.json"] = files["encoder.json"].replace(b'"hell"', b'"hall"')
+    assert "/124M/vocab.bpe: " in refusal(tmp_path)
+    server.files["encoder.json"] = files["encoder.json"]
+    assert_complete(download("124M", tmp_path), files)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"\xff", "not UTF-8 from byte 0 on"),
+        (b"h e", "no merge makes 'hel', which is in encoder.json"),
+    ],
+)
+def test_a_vocabulary_is_refused_by_the_name_that_it_would_have(server, tmp_path, content, problem):
+    server.files["vocab.bpe"] = content
+    path = tmp_path / "124M" / "vocab.bpe"
+    assert f"/124M/vocab.bpe: {path}: {problem}; run again later" in refusal(tmp_path)
+
+
+def test_an_index_of_two_shards_is_refused_before_the_weights_are_fetched(server, tmp_path):
+    index = Path(__file__).parent / "fixtures" / "two_shards.ckpt.index"
+    server.files[INDEX] = index.read_bytes()
+    assert "2 shards" in refusal(tmp_path)
+    assert server.ranges(DATA) == []
+
+
+def test_an_index_with_other_tensors_is_refused(server, tmp_path):
+    tensors = make_tensors()
+    tensors["model/h2/ln_1/b"] = tensors.pop("model/h1/ln_1/b")
+    folder = make_model(tmp_path / "other", tensors)
+    server.files |= {name: (folder / name).read_bytes() for name in (INDEX, DATA)}
+    assert "no tensor model/h1/ln_1/b" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "url", ["", "nonsense", "ftp://127.0.0.1", "http://", "http://127.0.0.1:99999", "http://[::1"]
+)
+def test_a_nonsensical_mirror_is_one_line(server, tmp_path, monkeypatch, url):
+    monkeypatch.setattr(released, "BASE_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("GPT2_BASE_URL", url)
+    assert "GPT2_BASE_URL" in refusal(tmp_path)
+
+
+def test_too_little_disk_space_is_refused_before_anything_is_fetched(server, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=16 * 2**20 + 100_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    message = refusal(tmp_path)
+    assert "not enough disk space" in message and "--models-dir" in message
+    assert server.requests == []
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="may write anywhere")
+def test_a_folder_without_permission_is_one_line(server, tmp_path):
+    (tmp_path / "124M").mkdir(mode=0o500)
+    assert "Permission denied" in refusal(tmp_path)
+
+
+def test_a_file_in_place_of_the_folder_is_one_line(server, tmp_path):
+    (tmp_path / "124M").write_text("")
+    assert "cannot write to" in refusal(tmp_path) and server.requests == []
