@@ -10,8 +10,8 @@ gradients, too, nested like them. By the chain rule the backs are called in the 
 forward pass, each handing its dx on as the dy of the function before it; what they need of the
 forward pass they remember. Three rules make most of what follows.
 
-    y = x + f(x)          dx = dy + (what f's back makes of dy)     where paths part, gradients add
-                                                                    up where they meet again
+    y = x + f(x)          dx = dy + (what f's back makes of dy)     x is used twice, and its two
+                                                                    gradients add up
     y = x w               dx = dy wᵀ,   dw = xᵀ dy                  matrix product
     y = f(x), elementwise dx = dy · f'(x)
 

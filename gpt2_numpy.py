@@ -126,8 +126,8 @@ def gpt2(ids, wte, wpe, blocks, ln_f, n_head, cache=None, n_logits=None):
     n_seq, n_past = ids.shape[-1], cache[0]["n_past"] if cache else 0
     x = embed(ids, wte, wpe, n_past)
     mask = causal_mask(n_seq, n_past + n_seq) if n_seq > 1 else None  # one alone sees all
-    for parameters, past in zip(blocks, cache or [None] * len(blocks), strict=True):
-        x = block(x, **parameters, n_head=n_head, mask=mask, cache=past)
+    for parameters, layer_cache in zip(blocks, cache or [None] * len(blocks), strict=True):
+        x = block(x, **parameters, n_head=n_head, mask=mask, cache=layer_cache)
     if n_logits is not None:
         x = x[..., max(0, n_seq - n_logits) :, :]
     return linear(layer_norm(x, **ln_f), wte.T, b=0.0)  # [..., n_seq] -> [..., n_seq, n_vocab]
@@ -178,7 +178,8 @@ class Context:
 
     def read(self, ids, n_logits=1, n_kept=1):
         """Append ids [..., n_seq] to the text: the logits of its last positions, [..., n_logits,
-        n_vocab]. Where there is no room for them, the text begins anew with its newest n_kept."""
+        n_vocab]. Where there is no room for them, the text begins anew with its newest n_kept, of
+        which there are n_logits at least."""
         self.ids = np.concatenate([self.ids, ids], axis=-1)[..., -self.n_ctx :]
         if self.cache[0]["n_past"] + ids.shape[-1] > self.n_ctx:
             ids = self.ids[..., -n_kept:]
@@ -192,8 +193,8 @@ class Context:
         logits, n_seq, n_piece = [], ids.shape[-1], 128
         for start in range(0, n_seq, n_piece):
             piece = ids[..., start : start + n_piece]
-            n_before = max(0, n_seq - n_logits - start)  # those in it whose logits nobody wants
-            n_wanted = max(0, piece.shape[-1] - n_before)
+            n_unwanted = max(0, n_seq - n_logits - start)  # positions that only fill the cache
+            n_wanted = max(0, piece.shape[-1] - n_unwanted)
             settings = dict(n_head=self.n_head, cache=self.cache, n_logits=n_wanted)
             logits.append(gpt2(piece, **self.params, **settings))
         return np.concatenate(logits, axis=-2)
@@ -239,8 +240,8 @@ def generate(
     rng, n_half = np.random.default_rng(rng), max(1, len(params["wpe"]) // 2)
 
     def steps():
-        context = Context(params, n_head, prompt.shape[-1] + n_tokens - 1, prompt.shape[:-1])
-        unread = prompt
+        n_positions = prompt.shape[-1] + n_tokens - 1  # the last token is never read
+        context, unread = Context(params, n_head, n_positions, prompt.shape[:-1]), prompt
         for step in range(n_tokens):
             logits = context.read(unread, n_kept=n_half)[..., -1, :]  # [..., n_vocab]
             if n_samples is not None and step == 0:
@@ -297,11 +298,12 @@ def draw(logits, temperature, top_k, top_p, rng):
     probabilities."""
     n_vocab = len(logits)
     k = min(top_k or n_vocab, n_vocab)
-    ids = np.arange(n_vocab) if (k, top_p) == (n_vocab, 1) else find_best(logits, k)
+    is_limited = k < n_vocab or top_p < 1  # else nothing needs to be sorted
+    ids = find_best(logits, k) if is_limited else np.arange(n_vocab)
     with np.errstate(over="ignore"):  # to -inf, at temperatures next to 0: a probability of 0
         scaled = (logits[ids].astype(np.float64) - np.max(logits)) / temperature
     cumulative = np.cumsum(softmax(scaled))
-    n_nucleus = 1 + np.searchsorted(cumulative[:-1], top_p)  # the fewest that reach top_p
+    n_nucleus = 1 + np.searchsorted(cumulative[:-1], top_p)  # up to where they reach top_p
     cumulative = cumulative[:n_nucleus] / cumulative[n_nucleus - 1]
     return ids[np.searchsorted(cumulative, rng.random(), side="right")]
 

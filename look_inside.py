@@ -30,9 +30,9 @@ def trace(ids, params, n_head, names=None):
                  "softmax", "ln_2", "ffn", "gelu" and "block",
      "ln_f", "embed", "gpt2": the variables of these}
 
-    What a function returned stands beside its variables as "return", a word that can be the name of
-    none. names, if given, are all that is kept; "residual" needs "x". GPT2Error as from `gpt2`, and
-    when an id is not in the vocabulary; LookError as from `look`.
+    What a function returned stands beside its variables as "return", a keyword, so that no variable
+    has this name. names, if given, are all that is kept; for "residual" they must hold "x".
+    GPT2Error as from `gpt2`, and when an id is not in the vocabulary; LookError as from `look`.
     """
     logits, seen = look(gpt2, check_ids(ids, params), **params, n_head=n_head, names=names)
     norms = seen["layer_norm"]

@@ -37,7 +37,8 @@ class DivergedError(TrainError):
 
 
 def init_params(hparams, rng):
-    """Parameters as GPT-2's training began with them (Radford et al. 2018, 2019 section 2.3).
+    """Parameters to begin with, as the papers describe them (Radford et al. 2018; 2019, section
+    2.3); OpenAI's src/model.py has 0.01 for wpe, and no scaling by depth.
 
     Weights and embeddings are normal with standard deviation 0.02. The two projections that add to
     the residual stream have 0.02 / sqrt(2 * n_layer), so that the sum of all 2 * n_layer additions
@@ -87,7 +88,7 @@ def count_windows(n_ids, n_seq):
     token behind it as its last target."""
     if n_ids <= n_seq:
         raise TrainError(f"{n_ids} tokens are not enough for a window of {n_seq} and one after it")
-    n_windows = max(1, (n_ids - n_seq) // n_seq)
+    n_windows = max(1, (n_ids - n_seq) // n_seq)  # one less than fit, so that cuts can be moved
     return n_windows, n_ids - 1 - n_windows * n_seq
 
 
@@ -160,6 +161,7 @@ def adamw(
     apart from m and v; biases and gains do not decay. workers: as in `share_out`.
     """
     beta_1, beta_2 = betas
+    # The two divisions, of m and of v, are done once here rather than for every element.
     lr_t = lr / (1.0 - beta_1 ** (step + 1))
     scale_t = 1.0 / math.sqrt(1.0 - beta_2 ** (step + 1))
 
@@ -206,7 +208,7 @@ class Settings:
     dropout: float = 0.0  # probability of zeroing an activation
     seed: int = 0  # start of all random numbers
     micro_batch: int = 1  # sequences that a thread processes at once
-    threads: int = 1  # that share each batch out; with several, BLAS should have one for each
+    threads: int = 1  # that share each batch out; with several, BLAS should be told to use one
 
 
 class Step(NamedTuple):

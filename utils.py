@@ -49,8 +49,8 @@ def load_encoder_hparams_and_params(model="tales", models_dir=None):
         models_dir/name; or the path of a model folder
     models_dir: by default $GPT2_MODELS_DIR, or else "models" beside this file
 
-    params are float32, nested like shapes(hparams). They are read-only views of the mapped file,
-    which is read when they are used; copy.deepcopy makes them writable. Every tensor is compared
+    params are float32, nested like shapes(hparams): read-only views of the mapped file, which is
+    read when they are used (float16 is converted, and so copied). Every tensor is compared
     with its checksum, large ones once. Raises ModelError.
     """
     folder = find_folder(model, models_dir)

@@ -7,7 +7,8 @@ score.py       the log-probability of each token (--score)
 
 train.py       the options of train.py, and what is done with them
 settings.py    the settings of a run, and the presets
-run.py         a run that begins, one that goes on, and the way to its last step
+prepare.py     a run that begins, or one that goes on
+run.py         its way to the last step
 corpus.py      the text to train on and the held-out one
 run_state.py   the state of a run on disk
 log.py         log.jsonl
