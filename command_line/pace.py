@@ -25,17 +25,17 @@ def choose_blas_threads():
     if n_most is None or n_most == 1:
         return n_most
     row, matrix = np.ones((1, 1024), np.float32), np.ones((1024, 1024), np.float32)
-    rates = {1: [], n_most: []}  # matrix-vector products a second, in turns of 3 ms
-    for n_threads in [1, n_most] * 4:
+    rates = {1: 0.0, n_most: 0.0}  # matrix-vector products a second
+    # A thread that has slept gets its core at first: only a longer turn shows that it has to share.
+    for n_threads, duration in ((1, 0.004), (n_most, 0.03), (1, 0.004)):
         with blas_threads(n_threads):
             row @ matrix  # wakes the threads up
             start, n = time.perf_counter(), 0
-            while (seconds := time.perf_counter() - start) < 0.003 or n == 0:
+            while (seconds := time.perf_counter() - start) < duration or n == 0:
                 row @ matrix
                 n += 1
-        rates[n_threads].append(n / seconds)
-    # In 3 ms a core that is busy with something else may not show: so each turn has to be faster.
-    return n_most if min(rates[n_most]) > max(rates[1]) else 1
+        rates[n_threads] = max(rates[n_threads], n / seconds)
+    return n_most if rates[n_most] > 1.1 * rates[1] else 1
 
 
 class KeepPace:
