@@ -86,7 +86,7 @@ def ours(folder):
         ids, n_head = prompt_ids(n_prompt), HPARAMS["n_head"]
         with blas_threads(n_threads or n_most):
             steps = generate(ids, params, n_head, n_decode + 1, n_samples=n_samples or None)
-            return timed_steps(steps if n_threads else KeepPace(steps))
+            return timed_steps(steps if n_threads else KeepPace(steps, n_prompt))
 
     def sweep():
         start = time.perf_counter()

@@ -262,7 +262,7 @@ def continue_prompt(arguments, prompt, encoder, params, n_head, ids):
         arguments.n_samples,
         watch=explain if arguments.explain else None,
     )
-    steps = KeepPace(steps)
+    steps = KeepPace(steps, len(ids))
     stream(encoder, prompt, len(ids), steps, arguments.n_samples, arguments.n_tokens)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from command_line.process import blas_threads, get_blas_threads, set_blas_threads
 
+LONG_PROMPT = 64  # tokens: from here on it pays to choose before the prompt is read
 WINDOW = 0.1  # seconds over which a pace is measured: a busy core does not show in every step
 PATIENCE, LONGEST_PATIENCE = 0.25, 30.0  # seconds between two trials: each time twice as many
 COST = 0.02  # of the time at most is lost by trials
@@ -41,10 +42,14 @@ def choose_blas_threads():
 
 class KeepPace:
     """The iterator `steps`, with as many BLAS threads for each step as is fastest just now: 1, or
-    as many as BLAS has at the start. Now and then the other number is tried for a few steps."""
+    as many as BLAS has at the start. Now and then the other number is tried for a few steps.
 
-    def __init__(self, steps):
+    The first step reads the prompt, n_prompt tokens.
+    """
+
+    def __init__(self, steps, n_prompt):
         self.steps, self.n_most = iter(steps), get_blas_threads()
+        self.n_prompt = n_prompt
         self.n_threads, self.is_trial, self.has_begun = None, False, False
         self.paces = {}  # {number of threads: seconds a step, when it was last measured}
         self.n_steps, self.seconds = 0, 0.0  # in this window
@@ -57,7 +62,8 @@ class KeepPace:
         if self.n_most is None or self.n_most == 1:
             return next(self.steps)
         if self.n_threads is None:
-            self.set_threads(choose_blas_threads())
+            is_long = self.n_prompt >= LONG_PROMPT
+            self.set_threads(choose_blas_threads() if is_long else self.n_most)
         start = time.perf_counter()
         step = next(self.steps)
         if self.has_begun:  # else it was the prompt, which takes longer than what follows

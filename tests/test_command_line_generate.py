@@ -292,13 +292,15 @@ def test_blas_is_left_as_it_was(tiny_model, monkeypatch):
 def test_generating_keeps_pace(tiny_model, monkeypatch, capsys):
     paced = []
 
-    def keep_pace(steps):
-        paced.append(steps)
+    def keep_pace(steps, n_prompt):
+        paced.append(n_prompt)
         return steps
 
     monkeypatch.setattr(command_line.generate, "KeepPace", keep_pace)
     assert main(["--model", str(tiny_model), "--greedy", "-n", "3", "the"]) == 0
-    assert len(paced) == 1 and capsys.readouterr().out.startswith("the")
+    assert paced == [
+        len(get_encoder(tiny_model).encode("the"))
+    ] and capsys.readouterr().out.startswith("the")
 
 
 def test_scoring_has_as_many_blas_threads_as_were_chosen(tiny_model, monkeypatch):

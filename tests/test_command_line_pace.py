@@ -25,7 +25,7 @@ class Machine:
     def set_threads(self, n):
         self.n_threads = n
 
-    def run(self, n_steps):
+    def run(self, n_steps, n_prompt=1000):
         """(threads, when it began, seconds) of each step."""
 
         def steps():
@@ -34,7 +34,7 @@ class Machine:
                 self.now += took
                 yield self.n_threads, began, took
 
-        return list(KeepPace(steps()))
+        return list(KeepPace(steps(), n_prompt))
 
 
 def quiet(n_threads, now):
@@ -87,6 +87,13 @@ def test_a_program_that_ends_meanwhile_is_noticed_within_half_a_minute(monkeypat
     assert share_of_time([step for step in taken if step[1] > 55], 4) > 0.97
 
 
+def test_for_a_short_prompt_nothing_is_found_out_beforehand(monkeypatch):
+    machine = Machine(monkeypatch, busy)
+    monkeypatch.setattr(pace, "choose_blas_threads", lambda: pytest.fail("chosen"))
+    taken = machine.run(2000, n_prompt=5)
+    assert taken[0][0] == 4 and share_of_time(taken, 1) > 0.9
+
+
 def test_the_prompts_own_time_is_no_guide(monkeypatch):
     machine = Machine(monkeypatch, lambda n, now: 5.0 if now == 0 else quiet(n, now))
     assert share_of_time(machine.run(500)[1:], 4) > 0.95
@@ -110,7 +117,7 @@ def test_a_busy_core_that_shows_only_now_and_then_is_noticed(monkeypatch):
 def test_where_there_is_no_choice_nothing_is_set(monkeypatch, n_threads):
     monkeypatch.setattr(pace, "get_blas_threads", lambda: n_threads)
     monkeypatch.setattr(pace, "set_blas_threads", lambda n: pytest.fail("set"))
-    assert list(KeepPace(iter([1, 2, 3]))) == [1, 2, 3]
+    assert list(KeepPace(iter([1, 2, 3]), 1000)) == [1, 2, 3]
     assert choose_blas_threads() == n_threads
 
 
@@ -119,7 +126,7 @@ def test_what_ends_or_breaks_the_steps_is_passed_on():
         yield 1
         raise KeyboardInterrupt
 
-    paced = KeepPace(steps())
+    paced = KeepPace(steps(), 1000)
     assert next(paced) == 1
     with pytest.raises(KeyboardInterrupt):
         next(paced)
