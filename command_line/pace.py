@@ -16,7 +16,7 @@ from command_line.process import blas_threads, get_blas_threads, set_blas_thread
 LONG_PROMPT = 64  # tokens: from here on it pays to choose before the prompt is read
 WINDOW = 0.1  # seconds over which a pace is measured: a busy core does not show in every step
 PATIENCE, LONGEST_PATIENCE = 0.25, 30.0  # seconds between two trials: each time twice as many
-COST = 0.02  # of the time at most is lost by trials
+COST = 0.02  # of the time may be lost by trials, as far as the longest patience allows
 
 
 def choose_blas_threads():
@@ -35,8 +35,8 @@ def choose_blas_threads():
                 rows @ matrix
                 n += 1
         rates[n_threads].append(n / seconds)
-    # A thread that has slept gets its core at once, and has to share it only after a while: so that
-    # a busy core may not show in the first turns. Where none is busy, all turns are much faster.
+    # Beside a busy core the first turns of a new process are often as fast as on quiet cores, so
+    # the slowest counts: where no core is busy, even that one is much faster.
     return n_most if min(rates[n_most]) > 1.2 * max(rates[1]) else 1
 
 
