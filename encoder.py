@@ -171,8 +171,9 @@ class Encoder:
                     ids += self._encode_word(word)
         return ids
 
-    def _decode_bytes(self, ids):
-        """The bytes that ids stand for. Raises EncoderError for what is not a token's id."""
+    def decode_bytes(self, ids):
+        """The bytes that ids stand for, any iterable of integers: they are UTF-8 or a piece of it.
+        Raises EncoderError for an id that is not in the vocabulary."""
         tokens = []
         for i in ids:
             try:
@@ -189,7 +190,7 @@ class Encoder:
         Ids can be cut or sampled so that their bytes are not UTF-8: U+FFFD then stands in the text.
         Raises EncoderError for an id that is not in the vocabulary.
         """
-        return self._decode_bytes(ids).decode("utf-8", errors="replace")
+        return self.decode_bytes(ids).decode("utf-8", errors="replace")
 
     def decode_stream(self, ids):
         """Yield the text of each id as soon as it comes; all together equal decode(ids).
@@ -199,7 +200,7 @@ class Encoder:
         """
         utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
         for i in ids:
-            yield utf8.decode(self._decode_bytes([i]))
+            yield utf8.decode(self.decode_bytes([i]))
         if rest := utf8.decode(b"", final=True):
             yield rest
 

@@ -158,7 +158,11 @@ def remember(cache, k, v):
 
 
 class ContextWarning(UserWarning):
-    """The context is full: generation goes on from its newest half."""
+    """The context of n_ctx tokens is full: generation goes on from its newest half."""
+
+    def __init__(self, n_ctx):
+        full = f"the context of {n_ctx} tokens is full; the model goes on from its newest half"
+        super().__init__(f"{full} and no longer sees what came before")
 
 
 class Context:
@@ -186,9 +190,7 @@ class Context:
             for layer in self.cache:
                 layer["n_past"] = 0
             if self.warns:
-                full = f"the context of {self.n_ctx} tokens is full; the model goes on"
-                what = "from its newest half and no longer sees what came before"
-                warnings.warn(f"{full} {what}", ContextWarning, stacklevel=3)
+                warnings.warn(ContextWarning(self.n_ctx), stacklevel=3)
                 self.warns = False
         logits, n_seq, n_piece = [], ids.shape[-1], 128
         for start in range(0, n_seq, n_piece):
@@ -334,11 +336,12 @@ def log_softmax(x):
     return x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
 
 
-def log_probs(ids, params, n_head):
+def log_probs(ids, params, n_head, watch=None):
     """log p(ids[t] | ids[0], ..., ids[t-1]) in nats for t = 1, 2, ...: [n_seq] to [n_seq - 1].
 
     Their sum is the log-probability of the text after its first token, exp(-mean) its perplexity.
     In a text of more than n_ctx tokens each is predicted from at least the n_ctx // 2 before it.
+    watch(logs [..., n]), if given, is called with each few of them as soon as they are known.
     GPT2Error when there are no ids, when one is not in the vocabulary, or when the model's weights
     give no numbers.
     """
@@ -353,8 +356,10 @@ def log_probs(ids, params, n_head):
         logits = context.read(inputs, n_logits=end - start, n_kept=n_half + end - start)
         chosen = np.take_along_axis(log_softmax(logits), targets[..., None], axis=-1)
         logs[..., start:end] = chosen[..., 0]
-    if not np.all(np.isfinite(logs)):
-        raise GPT2Error(NOT_FINITE)
+        if not np.all(np.isfinite(chosen)):
+            raise GPT2Error(NOT_FINITE)
+        if watch is not None:
+            watch(logs[..., start:end])
     return logs
 
 

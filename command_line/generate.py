@@ -1,25 +1,26 @@
-"""What `python gpt2_numpy.py "prompt"` does: its options, and what is done with them."""
+"""What `python gpt2_numpy.py "prompt"` does: its options, and where they lead."""
 
 import argparse
 import errno
 import os
-import secrets
+import shutil
 import sys
 import warnings
 
 import numpy as np
 
 import utils
+from command_line.answer import answer, answer_all
 from command_line.errors import describe_import_error, fail, report_stop
-from command_line.explain import show_choices, show_tokens
+from command_line.interactive import converse
 from command_line.options import OneLineParser
-from command_line.pace import KeepPace, choose_blas_threads
-from command_line.process import blas_threads, reuse_memory
-from command_line.score import write_scores
-from command_line.stream import stream
+from command_line.process import reuse_memory
+from command_line.prompts import read_prompts, read_text
+from command_line.records import FIELDS
+from command_line.stream import OutputError
 from encoder import EncoderError
 from files.messages import notice
-from gpt2_numpy import ContextWarning, GPT2Error, check_sampling, generate
+from gpt2_numpy import ContextWarning, GPT2Error, check_sampling
 
 PROGRAM = "gpt2_numpy.py"
 
@@ -29,59 +30,80 @@ generated, everything else to standard error."""
 
 EXAMPLES = """\
 examples:
-  python gpt2_numpy.py "Once upon a time"               forty tokens that may follow
   python gpt2_numpy.py --greedy -n 100 "In the forest"  always the likeliest token
   python gpt2_numpy.py --seed 7 --top-p 0.9 "The king"  a run that can be repeated
-  python gpt2_numpy.py --score "The cat sat."           how probable the text is, token by token
+  python gpt2_numpy.py --score - < story.txt            how probable a text is, token by token
   python gpt2_numpy.py --explain -n 5 "One, two,"       what the model chose from, step by step
-  python gpt2_numpy.py - < story.txt                    the prompt from a file
 
 Each step the model gives every token of its vocabulary a probability, one token is drawn, and the
 text with that token is the next step's input. --temperature, then --top-k, then --top-p reshape the
 distribution before the draw. Each token is drawn knowing only the text to its left."""
 
+DEFAULTS = dict(n_tokens=40, temperature=0.8, top_k=40, top_p=1.0, n_samples=1)
+GENERATING = ("n_tokens", "temperature", "top_k", "top_p", "greedy", "seed", "n_samples", "stop")
+
 
 def make_parser():
-    """The options, explained in the field's terms."""
+    """The options, explained in the field's terms; those that are not given are not set."""
     parser = OneLineParser(
         prog=PROGRAM,
+        usage="%(prog)s [options] [prompt]",
         description=USAGE,
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
+            prog, max_help_position=21, width=min(100, shutil.get_terminal_size().columns - 2)
+        ),
+        add_help=False,
     )
-    add = parser.add_argument
+    add = parser.add_argument_group("prompts").add_argument
     add(
         "prompt",
         nargs="?",
-        default="",
-        help="the text to continue; - reads it from standard input; without one the model starts "
-        "from <|endoftext|>, the mark between two documents, and makes up a text of its own; "
-        "one that begins with a dash goes last, after --",
+        help="the text to continue; - is standard input; without one the model makes up a text of "
+        "its own; one that begins with a dash goes last, after --",
     )
+    add(
+        "--prompts",
+        metavar="FILE",
+        help="many prompts, one on each line, continued side by side (with --json the lines may be "
+        'JSON: {"prompt": "..."})',
+    )
+    add(
+        "-i",
+        "--interactive",
+        action="store_true",
+        help="each line that you type is a prompt; Ctrl-C stops an answer, Ctrl-D ends",
+    )
+
+    add = parser.add_argument_group("model").add_argument
     add(
         "--model",
         metavar="NAME|FOLDER",
-        help="tales, the small model that comes with the code; one of OpenAI's, 124M, 355M, 774M "
-        "or 1558M (downloaded the first time); or a folder with a model's files (default: "
-        "tales)",
+        help="tales, which comes with the code (default); OpenAI's 124M, 355M, 774M or 1558M, "
+        "downloaded the first time; a model's folder, or its name in --models-dir",
     )
     add(
         "--models-dir",
         metavar="FOLDER",
-        help="where downloads are kept (default: $GPT2_MODELS_DIR, else models/ beside the code)",
+        help="where models are (default: $GPT2_MODELS_DIR, else models/ beside the code)",
     )
+    add("--list", action="store_true", help="list the models that are here")
+
+    add = parser.add_argument_group("how much text").add_argument
+    add("-n", "--n-tokens", type=int, metavar="N", help="at most N tokens (default: 40)")
     add(
-        "-n",
-        "--n-tokens",
-        type=int,
-        default=40,
-        metavar="N",
-        help="how many tokens to generate; an English word is 1.3 tokens or so (default: 40)",
+        "--stop",
+        action="append",
+        metavar="TEXT",
+        help="end before this text; may be given several times",
     )
+    add("--n-samples", type=int, metavar="N", help="N continuations side by side (default: 1)")
+
+    add = parser.add_argument_group("how each token is drawn").add_argument
     add(
         "--temperature",
         type=float,
-        default=0.8,
         metavar="T",
         help="divides the logits before the softmax: towards 0 the likeliest tokens win ever more "
         "often, above 1 unlikely ones get their chance (default: 0.8)",
@@ -89,86 +111,127 @@ def make_parser():
     add(
         "--top-k",
         type=int,
-        default=40,
         metavar="K",
-        help="draw from the K likeliest tokens only; 0 means all (default: 40)",
+        help="draw from the K likeliest tokens; 0 means all (default: 40)",
     )
     add(
         "--top-p",
         type=float,
-        default=1.0,
         metavar="P",
-        help="nucleus sampling: draw from the fewest tokens whose probabilities together reach P "
+        help="nucleus sampling: draw from the fewest tokens that together reach probability P "
         "(default: 1, all)",
     )
-    add("--greedy", action="store_true", help="always take the likeliest token: temperature 0")
+    add("--greedy", action="store_true", help="always the likeliest token: temperature 0")
     add(
         "--seed",
         type=int,
         metavar="S",
         help="start of the random numbers: same seed, same text (default: a new one, printed)",
     )
-    add(
-        "--n-samples",
-        type=int,
-        default=1,
-        metavar="N",
-        help="generate N continuations side by side (default: 1)",
-    )
+
+    add = parser.add_argument_group("looking closer").add_argument
     add(
         "--score",
         action="store_true",
-        help="instead of continuing the prompt, print the log-probability of each of its tokens "
-        "given those before it, their sum, and the perplexity exp(-mean)",
+        help="instead of continuing a text, print the log-probability of each of its tokens given "
+        "those before it, their sum, the perplexity and the bits per byte",
     )
-    add(
-        "--show-tokens",
-        action="store_true",
-        help="also show the tokens into which the prompt is split, with their ids",
-    )
+    add("--show-tokens", action="store_true", help="show how the prompt is split, with ids")
     add(
         "--explain",
         action="store_true",
-        help="at each step also show the five likeliest next tokens and their probabilities before "
+        help="at each step show the five likeliest tokens and their probabilities before "
         "temperature, top-k and top-p; an arrow marks the token drawn",
     )
+    add(
+        "--json",
+        action="store_true",
+        help="results as JSON, one object on each line, with ids and log-probabilities",
+    )
+    add("-h", "--help", action="help", help="show this help")
     return parser
 
 
 def parse_arguments(argv):
     """The options' values, checked; what is wrong with them ends the program in one line."""
     parser = make_parser()
-    arguments = parser.parse_args(argv)
-    if arguments.n_tokens < 0:
+    chosen = vars(parser.parse_args(argv))
+    if contradiction := find_contradiction(chosen):
+        parser.error(contradiction)
+    switches = ("interactive", "list", "greedy", "score", "show_tokens", "explain", "json")
+    absent = dict.fromkeys(("prompts", "model", "models_dir", "seed"))
+    options = argparse.Namespace(
+        **{
+            "prompt": "",
+            "stop": [],
+            **dict.fromkeys(switches, False),
+            **absent,
+            **DEFAULTS,
+            **chosen,
+        }
+    )
+    if options.n_tokens < 0:
         parser.error("-n/--n-tokens must be 0 or more")
-    if not 1 <= arguments.n_samples <= 10**6:
+    if not 1 <= options.n_samples <= 10**6:
         parser.error("--n-samples must be 1 to 1,000,000")
-    if arguments.seed is not None and arguments.seed < 0:
+    if options.seed is not None and options.seed < 0:
         parser.error("--seed must be 0 or more")
-    if arguments.explain and arguments.n_samples > 1:
-        parser.error("--explain follows one sample; leave out --n-samples")
-    if arguments.greedy:
-        arguments.temperature = 0.0
+    if options.greedy:
+        options.temperature = 0.0
     try:
-        check_sampling(arguments.temperature, arguments.top_k, arguments.top_p)
+        check_sampling(options.temperature, options.top_k, options.top_p)
     except GPT2Error as error:
-        parser.error(str(error))
-    return arguments
+        name, _, problem = str(error).partition(" ")
+        parser.error(f"--{name.replace('_', '-')} {problem}")
+    for stop in options.stop:
+        if stop in (r"\n", r"\t"):
+            notice(f"hint: --stop {stop} is a backslash and a letter; in a shell write $'{stop}'")
+    return options
+
+
+def find_contradiction(chosen):
+    """Which of the options chosen, {name: value}, do not go together, or "" where all do."""
+
+    def names(*options):
+        return [f"--{name.replace('_', '-')}" for name in options if name in chosen]
+
+    for empty in ("model", "models_dir", "prompts"):
+        if chosen.get(empty) == "":
+            return f"{names(empty)[0]} is empty; give a name or a path, or leave it out"
+    if "" in chosen.get("stop", []):
+        return "--stop is empty; give the text before which to end"
+    sources = [*(["the prompt"] if "prompt" in chosen else []), *names("prompts", "interactive")]
+    if len(sources) > 1:
+        return f"{' and '.join(sources)} are two sources of prompts; choose one"
+    if "list" in chosen and (others := sorted(set(chosen) - {"list", "models_dir"})):
+        return f"--list goes with --models-dir alone; leave out {names(*others)[0]}"
+    if "score" in chosen and (useless := names(*GENERATING, "explain")):
+        return f"--score generates nothing; leave out {useless[0]}"
+    if "greedy" in chosen and (useless := names("temperature", "top_k", "top_p")):
+        return f"--greedy always takes the likeliest token; leave out {useless[0]}, or --greedy"
+    is_greedy = "greedy" in chosen or chosen.get("temperature") == 0
+    if is_greedy and chosen.get("n_samples", 1) > 1:
+        return "without chance all samples are the same; leave out --n-samples, or " + (
+            "--greedy" if "greedy" in chosen else "--temperature 0"
+        )
+    if "explain" in chosen and ("prompts" in chosen or chosen.get("n_samples", 1) > 1):
+        return "--explain follows one text; leave out " + (
+            "--prompts" if "prompts" in chosen else "--n-samples"
+        )
+    if "explain" in chosen and "json" in chosen:
+        return "--explain shows what a person reads; leave out --json"
+    return ""
 
 
 def main(argv=None):
     """Run the command line; return the exit status. Whatever is wrong is one line on stderr."""
-    arguments = parse_arguments(argv)
+    options = parse_arguments(argv)
     if sys.stdout is None:
         return fail(PROGRAM, "standard output is closed; there is nowhere to write the text")
     if hasattr(sys.stdout, "reconfigure"):  # as not in a notebook
         sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character shows "?"
     try:
-        prompt = read_prompt(arguments.prompt)
-        encoder, hparams, params = load_model(arguments.model, arguments.models_dir)
-        reuse_memory()
-        with blas_threads(None):
-            run(arguments, prompt, encoder, params, hparams["n_head"])
+        run(options)
         return 0
     except KeyboardInterrupt:
         return report_stop()
@@ -178,11 +241,15 @@ def main(argv=None):
         return fail(PROGRAM, error)
     except MemoryError:
         return fail(PROGRAM, "not enough memory; a smaller model or a shorter text needs less")
-    except OSError as error:  # standard output is the only file here
+    except OutputError as error:
         discard_stdout()
-        if error.errno in (errno.EPIPE, errno.EINVAL):  # the second on Windows
+        if error.__cause__.errno in (errno.EPIPE, errno.EINVAL):  # the second on Windows
             return 0  # a reader that has seen enough, such as head, is no error
-        return fail(PROGRAM, f"cannot write the text to standard output: {error.strerror}")
+        reason = error.__cause__.strerror
+        return fail(PROGRAM, f"cannot write the text to standard output: {reason}")
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return fail(PROGRAM, f"{where}{error.strerror or error}; try again")
 
 
 def discard_stdout():
@@ -190,85 +257,46 @@ def discard_stdout():
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def read_prompt(argument):
-    """The prompt that the argument stands for."""
-    if argument != "-":
-        return argument
-    if sys.stdin is None:
-        raise GPT2Error("the prompt - is to be read from standard input, which is closed")
-    try:
-        return sys.stdin.buffer.read().decode("utf-8-sig")  # a byte-order mark is no text
-    except OSError as error:
-        raise GPT2Error(f"cannot read the prompt from standard input: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise GPT2Error(
-            f"standard input is not UTF-8 (byte {error.start}: {error.reason}); convert the text "
-            "first, for example with iconv"
-        ) from error
+def run(options):
+    """Do what the options ask for."""
+    if options.list:
+        from command_line.models import write_models
+
+        write_models(options.models_dir)
+        return
+    prompts, text = None, options.prompt
+    if options.prompts is not None:
+        reserved = FIELDS["score" if options.score else "continue"]
+        prompts, n_empty = read_prompts(options.prompts, options.json, set(reserved))
+        if n_empty:
+            notice(f"lines without text, which are left out: {n_empty}")
+    elif text == "-":
+        text = read_text("-")
+    encoder, hparams, params = load_model(options)
+    reuse_memory()
+    model = (encoder, params, hparams["n_head"])
+    with warnings.catch_warnings(), np.errstate(all="ignore"):  # what matters is a GPT2Error
+        warnings.simplefilter("always", ContextWarning)
+        warnings.showwarning = lambda message, *_: notice(f"\n[{message}]")
+        if options.interactive:
+            converse(PROGRAM, lambda line: answer(options, line, *model))
+        elif prompts is not None:
+            warnings.simplefilter("once", ContextWarning)  # not again for each of the prompts
+            answer_all(options, prompts, *model)
+        else:
+            answer(options, text, *model)
 
 
-def load_model(model, models_dir):
+def load_model(options):
     """encoder, hparams, params; the bundled model introduces itself where none was asked for."""
+    is_chosen = options.model is not None
+    options.model = options.model if is_chosen else utils.BUNDLED
     encoder, hparams, params = utils.load_encoder_hparams_and_params(
-        model or utils.BUNDLED, models_dir
+        options.model, options.models_dir
     )
-    if model is None:
+    if not is_chosen:
         notice(
             f"this is {utils.BUNDLED}, {utils.n_parameters(hparams) / 1e6:.1f} million parameters "
             "that have read only fairy tales; --model 124M downloads OpenAI's GPT-2"
         )
     return encoder, hparams, params
-
-
-def run(arguments, prompt, encoder, params, n_head):
-    """Do with the prompt what the options ask for."""
-    ids = encoder.encode(prompt)
-    if prompt[-1:].isspace():
-        notice(
-            "hint: the prompt ends in white space; most tokens bring the space before them, so the "
-            "text usually goes on better without it (echo adds a line break, printf does not)"
-        )
-    if arguments.show_tokens:
-        show_tokens(encoder, ids)
-    with warnings.catch_warnings(), np.errstate(all="ignore"):  # what matters is a GPT2Error
-        warnings.simplefilter("always", ContextWarning)
-        warnings.showwarning = lambda message, *_: notice(f"\n[{message}]")
-        if arguments.score:
-            with blas_threads(choose_blas_threads()):  # one long step: chosen beforehand
-                write_scores(encoder, params, n_head, ids)
-        else:
-            continue_prompt(arguments, prompt, encoder, params, n_head, ids)
-
-
-def continue_prompt(arguments, prompt, encoder, params, n_head, ids):
-    """Generate what follows the prompt, and stream it."""
-    if not ids and encoder.eot is None:
-        raise GPT2Error("this vocabulary has no <|endoftext|> to start from; give a prompt")
-    ids = ids or [encoder.eot]
-    rng = np.random.default_rng(choose_seed(arguments.seed, arguments.temperature))
-
-    def explain(logits, chosen):
-        show_choices(encoder, logits[0], int(chosen[0]))
-
-    steps = generate(
-        ids,
-        params,
-        n_head,
-        arguments.n_tokens,
-        arguments.temperature,
-        arguments.top_k,
-        arguments.top_p,
-        rng,
-        arguments.n_samples,
-        watch=explain if arguments.explain else None,
-    )
-    steps = KeepPace(steps, len(ids))
-    stream(encoder, prompt, len(ids), steps, arguments.n_samples, arguments.n_tokens)
-
-
-def choose_seed(seed, temperature):
-    """The seed; where the user has not chosen one, and chance plays a part, a new one is told."""
-    if seed is None and temperature > 0:
-        seed = secrets.randbelow(2**32)
-        notice(f"seed {seed}: the same with --seed {seed} repeats this text")
-    return seed

@@ -98,3 +98,19 @@ class KeepPace:
         if n != self.n_threads:
             set_blas_threads(n)
         self.n_threads, self.n_steps, self.seconds = n, 0, 0.0
+
+
+def keep_choosing(seconds=5.0):
+    """A function to be called between two pieces of work that are too unlike to be compared: when
+    that long has passed since it last did, and at first, it chooses as many threads as are fastest,
+    of 1 and as many as BLAS has now."""
+    n_most, due = get_blas_threads(), 0.0
+
+    def choose():
+        nonlocal due
+        if n_most is not None and n_most > 1 and time.monotonic() >= due:
+            set_blas_threads(n_most)
+            set_blas_threads(choose_blas_threads())
+            due = time.monotonic() + seconds
+
+    return choose

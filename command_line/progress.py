@@ -1,9 +1,12 @@
-"""What a run shows on the terminal while it trains: a progress bar, and lines above it."""
+"""Progress on the terminal: of training, with lines above the bar, and of other long work."""
 
 import contextlib
 import sys
+import time
 
 from tqdm import tqdm
+
+from files.messages import notice
 
 
 def progress_bar(n_steps, n_tokens, step):
@@ -38,3 +41,21 @@ def spell_duration(seconds):
     if seconds >= 3600:
         return f"{seconds // 3600} h {seconds % 3600 // 60:02} min"
     return f"{seconds // 60} min {seconds % 60:02} s"
+
+
+@contextlib.contextmanager
+def progress(n, unit, seconds=10.0):
+    """with progress(28835, "tokens") as advance: advance(64) says that 64 more are done: in a bar
+    where stderr is a terminal, else by a line every so many seconds."""
+    with tqdm(total=n, unit=f" {unit}", file=sys.stderr, disable=None, dynamic_ncols=True) as bar:
+        n_done, due = 0, time.monotonic() + seconds
+
+        def advance(n_more):
+            nonlocal n_done, due
+            n_done += n_more
+            bar.update(n_more)
+            if bar.disable and time.monotonic() >= due:
+                notice(f"{n_done:,} of {n:,} {unit}")
+                due = time.monotonic() + seconds
+
+        yield advance

@@ -1,34 +1,156 @@
-"""How probable a text is, token by token: --score."""
+"""How probable texts are: --score."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
 from command_line.explain import spell
+from command_line.pace import keep_choosing
+from command_line.records import rounded, write_record
 from command_line.stream import write
-from files.messages import notice
 from gpt2_numpy import GPT2Error, log_probs
 
+N_POSITIONS = 256  # of all texts that are scored side by side: the logits of more fill the memory
+N_SORTED = 256  # texts, among which those of like lengths are scored side by side
 
-def write_scores(encoder, params, n_head, ids):
-    """Write each token's log-probability, given those before it, to stdout; then their sum and the
-    perplexity."""
+
+@dataclass
+class Score:
+    """What the tokens after the first of a text amount to, or those of several texts."""
+
+    total: float = 0.0  # log-probability, in nats
+    n_tokens: int = 0
+    n_bytes: int = 0
+
+    def __add__(self, other):
+        return Score(
+            self.total + other.total, self.n_tokens + other.n_tokens, self.n_bytes + other.n_bytes
+        )
+
+    @property
+    def bits_per_byte(self):
+        return -self.total / math.log(2) / self.n_bytes if self.n_bytes else None
+
+    @property
+    def perplexity(self):
+        return float(np.exp(-self.total / self.n_tokens)) if self.n_tokens else None
+
+
+def sum_up(encoder, ids, logs):
+    """The Score of a text's ids, of which logs are the log-probabilities after the first."""
+    n_bytes = len(encoder.decode_bytes(ids[1:]))
+    return Score(float(np.sum(logs, dtype=np.float64)), len(logs), n_bytes)
+
+
+def write_scores(encoder, params, n_head, ids, advance):
+    """Write each token's log-probability, given those before it, to stdout as soon as it is known;
+    then their sum, the perplexity and the bits per byte. ids: two or more. advance(n): told of n
+    tokens more."""
+    unwritten = iter(ids[1:])
+    lines = [
+        f"{'log p':>9}  {'p':>8}  {'id':>6}  token\n",
+        f"{'-':>9}  {'-':>8}  {ids[0]:>6}  {spell(encoder, ids[0])}\n",
+    ]
+    choose_threads = keep_choosing()
+    choose_threads()
+
+    def write_lines(logs):
+        for log_p in logs.tolist():
+            token_id = next(unwritten)
+            p, token = math.exp(log_p), spell(encoder, token_id)
+            lines.append(f"{log_p:9.4f}  {p:8.2%}  {token_id:>6}  {token}\n")
+        write("".join(lines))
+        lines.clear()
+        advance(len(logs))
+        choose_threads()
+
+    score = sum_up(encoder, ids, log_probs(ids, params, n_head, watch=write_lines))
+    tokens = "token" if score.n_tokens == 1 else "tokens"
+    write(
+        f"{score.total:9.4f}  nats in total for the {score.n_tokens} {tokens} after the first\n"
+        f"{score.perplexity:9.4f}  perplexity, exp(-total / {score.n_tokens})\n"
+        f"{score.bits_per_byte:9.4f}  bits per byte, -total / ln 2 / {score.n_bytes}\n"
+    )
+
+
+def require_two(ids):
+    """GPT2Error where a text has no token that another stands before."""
     if len(ids) < 2:
         raise GPT2Error(
             "--score needs a prompt of two tokens or more; nothing comes before the first that "
             "could predict it"
         )
-    notice(f"scoring {len(ids)} tokens")
-    logs = log_probs(ids, params, n_head)
-    total = float(np.sum(logs, dtype=np.float64))
-    lines = [
-        f"{'log p':>9}  {'p':>8}  {'id':>6}  token",
-        f"{'-':>9}  {'-':>8}  {ids[0]:>6}  {spell(encoder, ids[0])}",
-    ]
-    for log_p, token_id in zip(logs.tolist(), ids[1:], strict=True):
-        p, token = math.exp(log_p), spell(encoder, token_id)
-        lines.append(f"{log_p:9.4f}  {p:8.2%}  {token_id:>6}  {token}")
-    tokens = "token" if len(logs) == 1 else "tokens"
-    lines.append(f"{total:9.4f}  nats in total for the {len(logs)} {tokens} after the first")
-    lines.append(f"{np.exp(-total / len(logs)):9.4f}  perplexity, exp(-total / {len(logs)})")
-    write("\n".join(lines) + "\n")
+
+
+def score_all(texts, params, n_head, advance):
+    """Yield the log-probabilities of each of the texts, [[id, ...], ...], in order: [n_seq - 1], of
+    a single token or none []. advance(n): told of n tokens more.
+
+    Texts of like lengths are scored side by side, filled up behind their ends, where no token that
+    counts can see it.
+    """
+    choose_threads = keep_choosing()
+    for begin in range(0, len(texts), N_SORTED):
+        some = texts[begin : begin + N_SORTED]
+        logs = [[]] * len(some)
+        by_length = sorted(
+            (i for i in range(len(some)) if len(some[i]) > 1), key=lambda i: len(some[i])
+        )
+        while by_length:
+            longest = len(some[by_length[-1]])
+            n_rows = max(1, N_POSITIONS // min(longest, 64))
+            group, by_length = by_length[-n_rows:], by_length[:-n_rows]
+            ids = np.zeros((len(group), longest), int)
+            for row, i in enumerate(group):
+                ids[row, : len(some[i])] = some[i]
+            choose_threads()
+            of_group = log_probs(ids, params, n_head)
+            for row, i in enumerate(group):
+                logs[i] = of_group[row, : len(some[i]) - 1]
+                advance(len(some[i]) - 1)
+        yield from logs
+
+
+def write_all_scores(encoder, prompts, texts, logs):
+    """Write a line for each of the texts, with ids [[id, ...], ...]: total, bits per byte,
+    perplexity; and a last one for all of them."""
+    columns = f"{'log p':>11}  {'bits/byte':>9}  {'perplexity':>10}  {'tokens':>7}  {'bytes':>8}"
+    write(f"{columns}  text\n")
+    whole = Score()
+    for prompt, ids, of_text in zip(prompts, texts, logs, strict=True):
+        score = sum_up(encoder, ids, of_text)
+        whole += score
+        write(format_score(score, shorten(prompt.text)))
+    write(format_score(whole, f"(all {len(prompts)} texts)"))
+
+
+def format_score(score, text):
+    """A line of the table."""
+    if not score.n_tokens:
+        numbers = f"{'-':>11}  {'-':>9}  {'-':>10}"
+    else:
+        numbers = f"{score.total:11.4f}  {score.bits_per_byte:9.4f}  {score.perplexity:10.4f}"
+    return f"{numbers}  {score.n_tokens:>7}  {score.n_bytes:>8}  {text}\n"
+
+
+def shorten(text, n=40):
+    """The beginning of a text in quotes."""
+    return repr(text if len(text) <= n else text[: n - 3] + "...")
+
+
+def record_scores(encoder, prompts, texts, logs, model):
+    """Write a line of JSON for each of the texts."""
+    for prompt, ids, of_text in zip(prompts, texts, logs, strict=True):
+        score = sum_up(encoder, ids, of_text)
+        write_record(
+            **prompt.further,
+            prompt=prompt.text,
+            ids=ids,
+            log_probs=rounded(map(float, of_text)),
+            total=round(score.total, 6),
+            n_bytes=score.n_bytes,
+            bits_per_byte=score.bits_per_byte and round(score.bits_per_byte, 6),
+            perplexity=score.perplexity and round(score.perplexity, 6),
+            model=model,
+        )

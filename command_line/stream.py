@@ -1,87 +1,74 @@
 """Streaming: a prompt and its continuation go to standard output token by token."""
 
-import itertools
 import sys
 import time
-from dataclasses import dataclass, field
 
-import numpy as np
-
+from command_line.continuation import END_OF_TEXT, LENGTH, STOP, Continuation
 from files.messages import notice
 
 
+class OutputError(Exception):
+    """Standard output cannot be written to; the cause is the OSError."""
+
+
 def write(text):
-    """Write to stdout at once."""
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    """Write to stdout at once. OutputError."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        raise OutputError from error
 
 
-@dataclass
-class Generated:
-    """What has been generated so far: after each step its new ids, one of each sample, and the
-    time. end is the id that ends a text."""
-
-    n_samples: int
-    end: int
-    ids: list = field(default_factory=list)  # [n_steps][n_samples]
-    times: list = field(default_factory=list)  # of the start, then after each step: seconds
-
-    def record(self, steps):
-        """Hand on the ids of each step [n_samples] as a list, until every sample has ended."""
-        self.times.append(time.perf_counter())
-        has_ended = np.zeros(self.n_samples, bool)
-        for step in steps:
-            self.times.append(time.perf_counter())
-            self.ids.append(step.tolist())
-            yield self.ids[-1]
-            has_ended |= step == self.end
-            if has_ended.all():
-                return
-
-    def sample(self, i):
-        """The ids of sample i, up to where it ended its text."""
-        return until_end((step[i] for step in self.ids), self.end)
-
-
-def until_end(ids, end):
-    """The ids before the first end-of-text token, which begins another, unrelated document."""
-    return itertools.takewhile(lambda token_id: token_id != end, ids)
-
-
-def stream(encoder, prompt, n_prompt, steps, n_samples, n_tokens):
+def stream(encoder, prompt, n_prompt, steps, n_samples, n_tokens, stops=()):
     """Write the prompt and its first continuation as it comes; further samples follow it whole.
 
     steps is what `generate` makes of the prompt of n_prompt tokens: n_tokens arrays [n_samples].
     Whatever breaks it off, Ctrl-C or an error, what was generated until then is written.
     """
-    generated = Generated(n_samples, encoder.eot)
-    recorded = generated.record(steps)
-    first_sample = until_end((step[0] for step in recorded), encoder.eot)
+    samples = [Continuation(encoder, stops) for _ in range(n_samples)]
+    times = [time.perf_counter()]  # of the start, then after each step: seconds
     try:
-        write(heading(1, n_samples) + prompt)
-        for piece in encoder.decode_stream(first_sample):
-            write(piece)
-        for _ in recorded:  # the first sample has ended its text, others may not have
-            pass
+        write(heading(("sample", 1, n_samples)) + prompt)
+        for step in steps:
+            times.append(time.perf_counter())
+            pieces = [
+                sample.add(token_id) if sample.finish_reason is None else ""
+                for sample, token_id in zip(samples, step.tolist(), strict=True)
+            ]
+            write(pieces[0])
+            if all(sample.finish_reason for sample in samples):
+                break  # what nobody will read is not computed
     finally:
-        write("\n")
-        if generated.ids or n_tokens == 0:  # else the first step has failed
-            write_further_samples(encoder, prompt, generated)
-        report_speed(n_prompt, n_samples, generated.times)
-    if len(generated.ids) < n_tokens:
-        notice(f"the model ended its text with <|endoftext|> after {len(generated.ids)} tokens")
+        rests = [sample.end(LENGTH) if sample.finish_reason is None else "" for sample in samples]
+        write(rests[0] + "\n")
+        n_steps = len(times) - 1
+        if n_steps or n_tokens == 0:  # else the first step has failed
+            write_further_samples(prompt, samples)
+        report_speed(n_prompt, n_samples, times)
+    if n_steps < n_tokens:
+        reasons = {sample.finish_reason for sample in samples}
+        notice(
+            f"{' or '.join(ENDINGS[reason] for reason in sorted(reasons))} after {n_steps} tokens"
+        )
 
 
-def write_further_samples(encoder, prompt, generated):
+ENDINGS = {
+    END_OF_TEXT: "the model ended its text with <|endoftext|>",
+    STOP: "a stop text came",
+}
+
+
+def write_further_samples(prompt, samples):
     """Write all samples but the first, each with its prompt."""
-    for i in range(1, generated.n_samples):
-        text = encoder.decode(generated.sample(i))
-        write(f"\n{heading(i + 1, generated.n_samples)}{prompt}{text}\n")
+    for number, sample in enumerate(samples[1:], start=2):
+        write(f"\n{heading(('sample', number, len(samples)))}{prompt}{sample.text}\n")
 
 
-def heading(number, n_samples):
-    """The line above a sample, where there are several."""
-    return f"--- sample {number} of {n_samples} ---\n" if n_samples > 1 else ""
+def heading(*places):
+    """The line above a text, of [(what, number, of how many), ...], where there are several."""
+    parts = [f"{what} {number} of {n}" for what, number, n in places if n > 1]
+    return f"--- {', '.join(parts)} ---\n" if parts else ""
 
 
 def report_speed(n_prompt, n_samples, times):
