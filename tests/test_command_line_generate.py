@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+import command_line.answer
 import command_line.generate
 from command_line.generate import main
 from command_line.process import get_blas_threads, set_blas_threads
@@ -52,6 +53,22 @@ def test_defaults_are_those_of_the_help_and_the_seed_it_prints_repeats_the_run(t
     assert out == expect_text(tiny_model, "a b", 40, temperature=0.8, top_k=40, rng=int(seed)) + (
         "\n"
     )
+
+
+def test_zero_tokens_need_no_seed(tiny_model, capsys):
+    assert main(["--model", str(tiny_model), "-n", "0", "the"]) == 0
+    assert capsys.readouterr() == ("the\n", "")
+
+
+def test_greedy_may_have_a_seed(tiny_model, capsys):
+    """Same seed, same text: that holds for it, too."""
+    assert main(["--model", str(tiny_model), "--greedy", "--seed", "1", "-n", "3", "the"]) == 0
+    assert capsys.readouterr().out == expect_text(tiny_model, "the", 3) + "\n"
+
+
+def test_a_stop_text_that_is_written_as_an_escape_gets_a_hint(tiny_model, capsys):
+    assert main(["--model", str(tiny_model), "--greedy", "-n", "1", "--stop", r"\n", "the"]) == 0
+    assert r"hint: --stop \n is a backslash and a letter" in capsys.readouterr().err
 
 
 def test_every_option_of_sampling_reaches_the_sampler(tiny_model, capsys):
@@ -112,8 +129,8 @@ def test_too_little_memory_is_one_line(tiny_model, monkeypatch, capsys):
         raise MemoryError
         yield
 
-    monkeypatch.setattr(command_line.generate, "generate", generate_too_much)
-    assert main(["--model", str(tiny_model), "--n-samples", "9", "--greedy", "a"]) == 1
+    monkeypatch.setattr(command_line.answer, "generate", generate_too_much)
+    assert main(["--model", str(tiny_model), "--n-samples", "9", "--seed", "1", "a"]) == 1
     out, err = capsys.readouterr()
     assert err.startswith("gpt2_numpy.py: not enough memory") and out.count("sample") == 1
 
@@ -140,15 +157,34 @@ def test_a_full_context_is_said_once(tiny_model):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--temperature", "-1"], "temperature is -1.0"),
+        (["--temperature", "-1"], "--temperature is -1.0"),
         (["--temperature", "warm"], "invalid float value: 'warm'"),
-        (["--top-p", "0"], "top_p is 0.0"),
-        (["--top-p", "1.5"], "top_p is 1.5"),
-        (["--top-k", "-3"], "top_k is -3"),
+        (["--top-p", "0"], "--top-p is 0.0"),
+        (["--top-p", "1.5"], "--top-p is 1.5"),
+        (["--top-k", "-3"], "--top-k is -3"),
         (["-n", "-1"], "-n/--n-tokens must be 0 or more"),
         (["--seed", "-1"], "--seed must be 0 or more"),
         (["--n-samples", "0"], "--n-samples must be 1 to 1,000,000"),
-        (["--explain", "--n-samples", "2"], "--explain follows one sample"),
+        (["--explain", "--n-samples", "2"], "--explain follows one text; leave out --n-samples"),
+        (["--explain", "--prompts", "p"], "--explain follows one text; leave out --prompts"),
+        (["--explain", "--json"], "leave out --json"),
+        (["--score", "-n", "3"], "--score generates nothing; leave out --n-tokens"),
+        (["--score", "--n-samples", "2"], "leave out --n-samples"),
+        (["--score", "--seed", "2"], "leave out --seed"),
+        (["--score", "--stop", "a"], "leave out --stop"),
+        (["--score", "--explain"], "leave out --explain"),
+        (["--greedy", "--temperature", "0.5"], "leave out --temperature, or --greedy"),
+        (["--greedy", "--top-k", "5"], "leave out --top-k, or --greedy"),
+        (["--greedy", "--n-samples", "3"], "all samples are the same; leave out --n-samples"),
+        (["--temperature", "0", "--n-samples", "3"], "all samples are the same"),
+        (["--stop", ""], "--stop is empty"),
+        (["--model", ""], "--model is empty"),
+        (["--models-dir", ""], "--models-dir is empty"),
+        (["--prompts", ""], "--prompts is empty"),
+        (["--prompts", "p", "the"], "the prompt and --prompts are two sources"),
+        (["-i", "the"], "the prompt and --interactive are two sources"),
+        (["-i", "--prompts", "p"], "--prompts and --interactive are two sources"),
+        (["--list"], "--list goes with --models-dir alone; leave out --model"),
         (["Once", "upon"], "put quotes around a prompt of several words"),
         (["--no-such-option"], "unrecognized arguments: --no-such-option"),
     ],
@@ -270,11 +306,12 @@ def test_help_explains_every_option(capsys):
     out = capsys.readouterr().out
     assert stopped.value.code == 0
     for option in (
-        "--model --models-dir -n --temperature --top-k --top-p --greedy --seed --n-samples --score "
-        "--show-tokens --explain"
+        "prompt --prompts -i --model --models-dir --list -n --stop --n-samples --temperature "
+        "--top-k --top-p --greedy --seed --score --show-tokens --explain --json -h"
     ).split():
         assert f"  {option}" in out
     assert "examples:" in out
+    assert out.count("\n") < 70
 
 
 def test_blas_is_left_as_it_was(tiny_model, monkeypatch):
@@ -296,19 +333,9 @@ def test_generating_keeps_pace(tiny_model, monkeypatch, capsys):
         paced.append(n_prompt)
         return steps
 
-    monkeypatch.setattr(command_line.generate, "KeepPace", keep_pace)
+    monkeypatch.setattr(command_line.answer, "KeepPace", keep_pace)
     assert main(["--model", str(tiny_model), "--greedy", "-n", "3", "the"]) == 0
     assert paced == [2] and capsys.readouterr().out.startswith("the")
-
-
-def test_scoring_has_as_many_blas_threads_as_were_chosen(tiny_model, monkeypatch):
-    before, inside = get_blas_threads(), []
-    monkeypatch.setattr(command_line.generate, "choose_blas_threads", lambda: 1)
-    monkeypatch.setattr(
-        command_line.generate, "write_scores", lambda *_: inside.append(get_blas_threads())
-    )
-    assert main(["--model", str(tiny_model), "--score", "the"]) == 0
-    assert inside == [None if before is None else 1] and get_blas_threads() == before
 
 
 def test_nothing_that_only_training_or_downloads_need_is_imported():

@@ -157,3 +157,29 @@ def test_the_faster_one_is_chosen(monkeypatch, slow):
     monkeypatch.setattr(pace.time, "perf_counter", lambda: now[0])
     with blas_threads(2):
         assert choose_blas_threads() == 3 - slow
+
+
+def test_choosing_again_and_again_begins_with_all_threads(monkeypatch):
+    now, chosen, has = [100.0], iter([1, 2, 2]), [2]
+
+    def choose():
+        assert has == [2]
+        return next(chosen)
+
+    monkeypatch.setattr(pace.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(pace, "get_blas_threads", lambda: has[0])
+    monkeypatch.setattr(pace, "set_blas_threads", lambda n: has.__setitem__(0, n))
+    monkeypatch.setattr(pace, "choose_blas_threads", choose)
+    choose_now_and_then = pace.keep_choosing(seconds=5)
+    seen = []
+    for now[0] in (100.0, 104.9, 105.0, 106.0, 111.0):
+        choose_now_and_then()
+        seen.append(has[0])
+    assert seen == [1, 1, 2, 2, 2]
+
+
+@pytest.mark.parametrize("n", [None, 1])
+def test_where_there_is_nothing_to_choose_nothing_is_chosen(monkeypatch, n):
+    monkeypatch.setattr(pace, "get_blas_threads", lambda: n)
+    monkeypatch.setattr(pace, "choose_blas_threads", lambda: pytest.fail("chosen"))
+    pace.keep_choosing()()

@@ -1,6 +1,8 @@
 """The progress bar, and the lines above it."""
 
 import io
+import os
+import sys
 
 import pytest
 
@@ -55,3 +57,24 @@ def test_where_stderr_is_no_terminal_there_is_no_bar(capsys):
         advance(bar, 1000, 1.0)
         report(bar, "a line")
     assert capsys.readouterr().err == "a line\n"
+
+
+def test_progress_without_a_terminal_is_a_line_now_and_then(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with progress.progress(5000, "tokens", seconds=10) as advance:
+        for now[0] in (3.0, 9.0, 11.0, 12.0, 25.0):
+            advance(1000)
+    assert capsys.readouterr().err == "3,000 of 5,000 tokens\n5,000 of 5,000 tokens\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX terminal")
+def test_progress_at_a_terminal_is_a_bar(monkeypatch):
+    master, slave = os.openpty()
+    with os.fdopen(slave, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        with progress.progress(5000, "tokens") as advance:
+            advance(5000)
+    shown = os.read(master, 10_000).decode()
+    os.close(master)
+    assert "5000/5000" in shown and "100%" in shown
