@@ -70,7 +70,10 @@ def test_progress_without_a_terminal_is_a_line_now_and_then(monkeypatch, capsys)
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX terminal")
 def test_progress_at_a_terminal_is_a_bar(monkeypatch):
+    import termios
+
     master, slave = os.openpty()
+    termios.tcsetwinsize(slave, (24, 80))
     with os.fdopen(slave, "w") as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)
         with progress.progress(5000, "tokens") as advance:
