@@ -121,10 +121,10 @@ def peer(folder):
     return measure, None
 
 
-def worker(side, folder):
-    """Serve measurements to the parent: a line in, a line of JSON out."""
+def worker(load, folder):
+    """Serve measurements to the parent: a line in, a line of JSON out. load is `ours` or `peer`."""
     start = time.perf_counter()
-    measure, sweep = {"ours": ours, "peer": peer}[side](folder)
+    measure, sweep = load(folder)
     print(json.dumps({"load": time.perf_counter() - start}), flush=True)
     for line in sys.stdin:
         answer = sweep() if line.strip() == "sweep" else measure(*map(int, line.split()))
@@ -227,7 +227,7 @@ def main():
     if arguments.worker == "make":
         return make_models(arguments.folder)
     if arguments.worker:
-        return worker(arguments.worker, arguments.folder)
+        return worker({"ours": ours, "peer": peer}[arguments.worker], arguments.folder)
     with tempfile.TemporaryDirectory() as folder:
         compare(Path(folder), arguments.rounds)
 
