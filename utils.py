@@ -5,9 +5,11 @@ model's parameters have, how a model is written, whether the memory suffices for
 one of OpenAI's models that is not there. Formats and downloads are in files/.
 """
 
+import difflib
 import json
 import math
 import os
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ import numpy as np
 from encoder import EncoderError, format_encoder, get_encoder, parse_encoder, read_utf8
 from files.download import DownloadError
 from files.memory import LowMemoryError, require_memory
-from files.messages import one_line, readable
+from files.messages import explain, notice, one_line, printable, readable
 from files.openai_folder import (
     SIZES,
     FolderError,
@@ -37,6 +39,12 @@ BUNDLED = "tales"  # comes with the code, in MODELS_DIR beside it
 BIG = 10**9  # bytes: weights of this size are announced before they are loaded
 WORKING_MEMORY = 200 * 10**6  # bytes: Python, NumPy, the vocabulary, a long prompt's activations
 
+KNOWN_MODELS = (
+    f"give one of {', '.join([BUNDLED, *RELEASED])}, or a folder with its path, such as ./my-model"
+)
+# What to do about a wrong file "checkpoint".
+WITHOUT_CHECKPOINT = "write that line there, or remove it where the weights are called model.ckpt"
+
 
 class ModelError(Exception):
     """A model cannot be found, fetched or loaded: one line that says what, where, what to do."""
@@ -46,11 +54,12 @@ def load_encoder_hparams_and_params(model="tales", models_dir=None):
     """`encoder, hparams, params` of a model; one of OpenAI's is downloaded when it is not there.
 
     model: "tales", which comes with the code; one of OpenAI's names (see RELEASED), looked for in
-        models_dir/name; or the path of a model folder
+        models_dir/name; the path of a model folder; or the bare name of one in the current
+        directory or in models_dir
     models_dir: by default $GPT2_MODELS_DIR, or else "models" beside this file
 
-    params are float32, nested like shapes(hparams): read-only views of the mapped file, which is
-    read when they are used (float16 is converted, and so copied). Every tensor is compared
+    params are float32, nested like shapes(hparams), and read-only: views of the mapped file, which
+    is read when they are used (float16 is converted, and so copied). Every tensor is compared
     with its checksum, large ones once. Raises ModelError.
     """
     folder = find_folder(model, models_dir)
@@ -63,51 +72,102 @@ def load_encoder_hparams_and_params(model="tales", models_dir=None):
     check_memory(model, hparams)
     try:
         encoder = get_encoder(folder)
-    except (EncoderError, OSError) as error:
-        raise ModelError(
-            f"{one_line(error)}; remove encoder.json and vocab.bpe and fetch or copy them again"
-        ) from error
+    except EncoderError as error:
+        cure = "remove encoder.json and vocab.bpe and fetch or copy them again"
+        raise ModelError(explain(error, cure)) from error
     if len(encoder.encoder) != hparams["n_vocab"]:
         raise ModelError(
             f"{folder}: encoder.json has {len(encoder.encoder)} tokens, hparams.json says "
             f"{hparams['n_vocab']}; these are of different models, fetch or copy them again"
         )
-    params = load_params(folder, hparams)
-    try:
-        verify_once(find_prefix(folder))
-    except CheckpointError as error:  # it says what to do
-        raise ModelError(one_line(error)) from error
-    return encoder, hparams, params
+    return encoder, hparams, load_params(folder, hparams)
 
 
 def models_folder(models_dir=None):
-    """The folder in which OpenAI's models are looked for, each under its name."""
+    """The folder in which models are looked for, each under its name. Raises ModelError."""
+    if models_dir is not None and not os.fspath(models_dir):
+        raise ModelError("--models-dir is empty; give the path of a folder, or leave it out")
     return Path(os.path.expanduser(models_dir or os.environ.get("GPT2_MODELS_DIR") or MODELS_DIR))
 
 
 def find_folder(model, models_dir=None):
-    """The folder of a model with all its files in it, downloaded first where a name needs it."""
+    """The folder of a model with all its files in it, downloaded first where a name needs it.
+
+    "tales" and OpenAI's names always mean these models; anything else is a folder: see
+    locate_folder. Raises ModelError.
+    """
+    models_dir = models_folder(models_dir)
     if is_released(model):
-        folder = models_folder(models_dir) / model
+        folder = models_dir / model
         return folder if is_complete(folder) else download(model, models_dir)
 
-    path = MODELS_DIR / BUNDLED if model == BUNDLED else os.path.expanduser(model)
-    if not os.path.isdir(path):
-        names = ", ".join([BUNDLED, *RELEASED])
-        raise ModelError(
-            f"no model {os.fspath(model)!r}: it is neither one of these ({names}) nor a "
-            "folder; write a folder with its path, such as ./my-model"
-        )
+    folder = MODELS_DIR / BUNDLED if model == BUNDLED else locate_folder(model, models_dir)
     try:
-        missing = find_missing(Path(path))
-    except FolderError as error:
-        raise ModelError(str(error)) from error
+        missing = find_missing(folder)
+    except (FolderError, OSError) as error:
+        raise ModelError(explain(error, WITHOUT_CHECKPOINT)) from error
     if missing:
         raise ModelError(
-            f"{Path(path)} is not a whole model folder: missing are {', '.join(missing)}; put them "
-            "there, or give one of OpenAI's names to have its files downloaded"
+            f"{folder} is not a whole model folder: missing are {printable(', '.join(missing))}; "
+            "put them there, or give one of OpenAI's names to have its files downloaded"
         )
-    return Path(path)
+    return folder
+
+
+def locate_folder(model, models_dir):
+    """The folder that a path stands for, or a bare name such as "mine".
+
+    A bare name, a str without a slash, is looked for in the current directory first, then in
+    models_dir. Where there is such a folder in both, the first is taken that has all files of a
+    model, and a notice says which one that is. Raises ModelError.
+    """
+    if not os.fspath(model):
+        raise ModelError(f"the name of the model is empty; {KNOWN_MODELS}")
+    path = os.path.expanduser(model)
+    places = [Path(path)]
+    if isinstance(model, str) and not os.path.dirname(path) and path not in (".", ".."):
+        places.append(models_dir / path)
+    folders = [place for place in places if is_folder(place)]
+    if not folders:
+        hint = suggest(path, models_dir)
+        raise ModelError(f"there is no model {os.fspath(model)!r}{hint}; {KNOWN_MODELS}")
+    if len(folders) == 1 or os.path.samefile(*folders):
+        return folders[0]
+    folder = next(filter(is_whole, folders), folders[0])
+    here, there = os.path.join(".", path), folders[1]
+    other = there if folder is folders[0] else here
+    notice(f"--model {path} is taken to be {folder.resolve()}; the other folder is --model {other}")
+    return folder
+
+
+def is_folder(path):
+    """Whether a folder is there. Raises ModelError where the system forbids to look."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except PermissionError as error:
+        raise ModelError(explain(error, "")) from error
+    except (OSError, ValueError):  # no such file, or nothing that can be the name of one
+        return False
+
+
+def is_whole(folder):
+    """Whether a folder has all the files of a model."""
+    try:
+        return not find_missing(folder)
+    except (FolderError, OSError):
+        return False
+
+
+def suggest(path, models_dir):
+    """The model whose name is most like a path's last part, as a question; "" where none is."""
+    try:
+        folders = [entry.name for entry in os.scandir(models_dir) if entry.is_dir()]
+    except OSError:
+        folders = []
+    names = {name.lower(): name for name in [*folders, BUNDLED, *RELEASED]}
+    wanted = os.path.basename(os.path.normpath(path)).lower()
+    similar = difflib.get_close_matches(wanted, names, n=1)
+    return f" (did you mean {printable(names[similar[0]])}?)" if similar else ""
 
 
 def load_hparams(folder):
@@ -118,25 +178,30 @@ def load_hparams(folder):
     path = Path(folder) / "hparams.json"
     try:
         return parse_hparams(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ModelError(explain(error, "")) from error
+    except ValueError as error:
         raise ModelError(f"{path}: {one_line(error)}; fetch or copy it again") from error
 
 
 def load_params(folder, hparams):
     """The weights of a model folder, nested like shapes(hparams), float32.
 
-    Every tensor that hparams ask for must be there in its shape, and no other. Raises ModelError.
+    Every tensor that hparams ask for must be there in its shape, and no other; all are compared
+    with their checksums, large files once. Raises ModelError.
     """
     try:
         prefix = find_prefix(Path(folder))
         tensors = read_checkpoint(prefix)
         # Of a billion layers that hparams.json may claim, the first that is missing is enough.
         n_layer = min(hparams["n_layer"], len(tensors))
-        return nest_tensors(tensors, shapes(hparams | {"n_layer": n_layer}))
+        params = nest_tensors(tensors, shapes(hparams | {"n_layer": n_layer}))
+        verify_once(prefix)
+        return params
     except FolderError as error:
-        raise ModelError(str(error)) from error
-    except CheckpointError as error:
-        raise ModelError(f"{one_line(error)}; remove it and fetch or copy it again") from error
+        raise ModelError(explain(error, WITHOUT_CHECKPOINT)) from error
+    except (CheckpointError, OSError) as error:
+        raise ModelError(explain(error, "remove it and fetch or copy it again")) from error
     except ValueError as error:
         raise ModelError(f"{prefix}, with hparams.json: {one_line(error)}") from error
 

@@ -10,9 +10,10 @@ import glob
 import json
 import os
 import re
+import stat
 from pathlib import Path
 
-from files.messages import notice, one_line
+from files.messages import notice, one_line, printable
 from files.tf_checkpoint import Checkpoint, map_shard, parse_index, read_checkpoint
 from files.tf_names import nest_tensors
 
@@ -36,31 +37,45 @@ def is_complete(folder):
 
 
 def find_missing(folder):
-    """The names of the files that a folder lacks to be a model. Raises FolderError."""
+    """The names of the files that a folder lacks to be a model.
+
+    Raises FolderError, and OSError where it cannot be told whether a file is there.
+    """
     prefix = find_prefix(folder)
+    index, data = (Path(f"{prefix}{suffix}") for suffix in (".index", ".data-00000-of-00001"))
     needed = [folder / name for name in ("hparams.json", "encoder.json", "vocab.bpe")]
-    needed.append(prefix.with_name(f"{prefix.name}.index"))
-    missing = [path.name for path in needed if not os.path.isfile(path)]
-    if not glob.glob(f"{glob.escape(str(prefix))}.data-*-of-*"):
-        missing.append(f"{prefix.name}.data-00000-of-00001")
+    missing = [path.name for path in [*needed, index, data] if not is_file(path)]
+    if data.name in missing and glob.glob(f"{glob.escape(str(prefix))}.data-*-of-*"):
+        missing.remove(data.name)  # the weights are in several files
     return missing
+
+
+def is_file(path):
+    """Whether a file is there. Raises OSError where the system does not tell: unlike
+    os.path.isfile, for which a file in a folder without permission is not there."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def find_prefix(folder):
     """The path that the weights' files begin with: the file "checkpoint" says, else model.ckpt.
 
-    Raises FolderError.
+    Raises FolderError, and OSError where it cannot be told whether "checkpoint" is there.
     """
     path = folder / "checkpoint"
-    if not os.path.isfile(path):
+    if not is_file(path):
         return folder / "model.ckpt"
     try:
         name = parse_checkpoint_state(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise FolderError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
         raise FolderError(f"{path}: {one_line(error)}") from error
     prefix = folder / name
     if not prefix.resolve().is_relative_to(folder.resolve()):
-        raise FolderError(f"{path} points out of its folder, to {name}; give the bare name there")
+        raise FolderError(f"{path} points out of its folder, to {printable(name)}")
     return prefix
 
 
@@ -171,8 +186,8 @@ def note_verified(prefix):
 def stat_files(prefix):
     """{name: [bytes, date in ns]} of a checkpoint's files."""
     paths = [Path(f"{prefix}.index"), *prefix.parent.glob(f"{glob.escape(prefix.name)}.data-*")]
-    stats = {path.name: path.stat() for path in paths}
-    return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
+    found = {path.name: path.stat() for path in paths}
+    return {name: [status.st_size, status.st_mtime_ns] for name, status in found.items()}
 
 
 def is_large(state):

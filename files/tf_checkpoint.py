@@ -95,7 +95,7 @@ class Checkpoint(Mapping):
         """Compare the bytes of every tensor of a supported type with their checksum."""
         for name, entry in self._entries.items():
             if entry.dtype in DTYPES and _masked_crc32c(self._bytes(entry)) != entry.crc32c:
-                damage = f"the bytes of {name!r} do not match their checksum, fetch the file again"
+                damage = f"the bytes of {name!r} do not match their checksum"
                 raise CheckpointError(f"{self._prefix}.data-*: {damage}")
 
 

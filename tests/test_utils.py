@@ -1,7 +1,11 @@
 """Model folders are found, checked and loaded, or refused in one line that says why."""
 
+import builtins
+import errno
+import io
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -59,6 +63,14 @@ def test_params_are_float32_views_of_the_file_and_as_many_as_counted(tmp_path):
         assert not leaf.flags.owndata and not leaf.flags.writeable
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_params_are_read_only_whatever_they_are_made_of(tmp_path, dtype):
+    _, _, params = load_encoder_hparams_and_params(make_model(tmp_path, make_tensors(dtype=dtype)))
+    for leaf in leaves(params):
+        with pytest.raises(ValueError, match="read-only"):
+            leaf[...] = 0
+
+
 def test_float16_weights_become_float32(tmp_path):
     tensors = make_tensors(dtype=np.float16)
     _, _, params = load_encoder_hparams_and_params(make_model(tmp_path, tensors))
@@ -113,10 +125,91 @@ def test_a_name_wins_over_a_folder_unless_it_is_written_as_a_path(tmp_path, monk
     assert utils.find_folder(here.relative_to(tmp_path), "models").samefile(here)
 
 
-@pytest.mark.parametrize("model", ["124m", "", "no/such/folder", "\0", "a" * 5000])
+@pytest.mark.parametrize("model", ["124m", "", "no/such/folder", "\0", "a" * 5000, Path("b")])
 def test_what_is_neither_a_name_nor_a_folder_is_refused_with_the_names(model):
     message = refusal(model)
     assert "124M, 355M, 774M, 1558M" in message and "./" in message
+
+
+def test_an_empty_name_is_no_model_and_an_empty_models_dir_no_folder(tmp_path, monkeypatch):
+    make_model(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert refusal("").startswith("the name of the model is empty; give one of tales, 124M, ")
+    for model in ("tales", "124M", "."):
+        assert refusal(model, "").startswith("--models-dir is empty; give the path of a folder")
+    monkeypatch.setenv("GPT2_MODELS_DIR", "")
+    assert utils.models_folder() == utils.MODELS_DIR
+
+
+@pytest.mark.parametrize(
+    ("model", "meant"),
+    [
+        ("124m", "124M"),
+        ("124", "124M"),
+        ("gpt2-124M", "124M"),
+        ("models/1558", "1558M"),
+        ("TALES", "tales"),
+        ("tale", "tales"),
+        ("fables", "Fable"),
+        ("models/fable/", "Fable"),
+        ("\x1bhostile", "\ufffdHostile"),
+    ],
+)
+def test_a_name_that_is_nearly_right_is_answered_with_the_right_one(tmp_path, model, meant):
+    for name in ("Fable", "\x1bHostile", "other things"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "fabled").write_text("no folder")
+    assert f"there is no model {model!r} (did you mean {meant}?); give one " in refusal(
+        model, tmp_path
+    )
+
+
+@pytest.mark.parametrize("model", ["small", "xl", "no/such/folder", "x" * 5000])
+def test_a_name_like_no_other_is_answered_with_all_of_them(tmp_path, model):
+    assert "did you mean" not in refusal(model, tmp_path)
+    assert "did you mean" not in refusal(model, tmp_path / "nowhere")
+
+
+def test_a_bare_name_is_a_folder_here_or_in_models_dir(tmp_path, monkeypatch, capfd):
+    there = make_model(tmp_path / "models" / "mine")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert utils.find_folder("mine", tmp_path / "models") == there
+    monkeypatch.setenv("GPT2_MODELS_DIR", "../models")
+    assert utils.find_folder("mine").samefile(there)
+    for path in ("./mine", Path("mine"), "..", os.path.join("models", "mine")):
+        with pytest.raises(ModelError):
+            utils.find_folder(path)
+    monkeypatch.chdir(tmp_path / "models")
+    assert utils.find_folder("mine", "../models").samefile(there)
+    assert capfd.readouterr().err == ""
+
+
+def test_of_two_folders_of_a_name_the_one_here_is_taken_and_a_notice_says_so(
+    tmp_path, monkeypatch, capfd
+):
+    here, there = make_model(tmp_path / "mine"), make_model(tmp_path / "models" / "mine")
+    monkeypatch.chdir(tmp_path)
+    assert utils.find_folder("mine", "models").samefile(here)
+    other = os.path.join("models", "mine")
+    notices = capfd.readouterr().err
+    assert notices == f"--model mine is taken to be {here}; the other folder is --model {other}\n"
+    assert utils.find_folder(other).samefile(there)
+
+    (here / DATA).unlink()  # the one that is whole
+    assert utils.find_folder("mine", "models").samefile(there)
+    other = os.path.join(".", "mine")
+    notices = capfd.readouterr().err
+    assert notices == f"--model mine is taken to be {there}; the other folder is --model {other}\n"
+
+    (there / "checkpoint").write_text("")  # neither
+    assert refusal("mine", "models").startswith("mine is not a whole model folder: ")
+
+
+def test_names_of_known_models_are_no_folders_in_models_dir(tmp_path, monkeypatch):
+    make_model(tmp_path / "tales")
+    monkeypatch.chdir(tmp_path)
+    assert utils.find_folder("tales", tmp_path) == utils.MODELS_DIR / "tales"
 
 
 def test_the_missing_files_of_a_folder_are_listed(tmp_path):
@@ -248,6 +341,92 @@ def test_a_truncated_checkpoint_is_refused(tmp_path, name, size):
     path = make_model(tmp_path) / name
     path.write_bytes(path.read_bytes()[:size])
     assert str(path) in refusal(tmp_path)
+
+
+def fail_to_open(monkeypatch, path, number):
+    """Have the system say that it cannot open a file."""
+    working = open
+
+    def failing(file, *args, **kwargs):
+        if str(file) == str(path):
+            raise OSError(number, os.strerror(number), str(file))
+        return working(file, *args, **kwargs)
+
+    for module in (builtins, io):
+        monkeypatch.setattr(module, "open", failing)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(
+    ("number", "cure"),
+    [
+        (errno.EACCES, "make it readable for you"),
+        (errno.ENOMEM, "close other programs or take a smaller model"),
+        (errno.EMFILE, "try again"),
+        (errno.EIO, "try again"),
+    ],
+)
+def test_what_the_system_cannot_read_just_now_is_not_called_damaged(
+    tmp_path, monkeypatch, name, number, cure
+):
+    path = make_model(tmp_path) / name
+    fail_to_open(monkeypatch, path, number)
+    assert refusal(tmp_path) == f"{path}: {os.strerror(number)}; {cure}"
+
+
+def test_weights_that_cannot_be_mapped_are_not_called_damaged(tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(np, "memmap", fail)
+    path = make_model(tmp_path) / DATA
+    cure = "close other programs or take a smaller model"
+    assert refusal(tmp_path) == f"{path}: Cannot allocate memory; {cure}"
+
+
+def test_weights_that_vanish_while_they_are_compared_are_one_line(tmp_path, monkeypatch):
+    def fail(prefix):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(prefix))
+
+    monkeypatch.setattr(openai_folder, "stat_files", fail)
+    assert refusal(make_model(tmp_path)).endswith("No such file or directory; try again")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read all")
+def test_a_file_or_folder_without_permission_is_said_to_need_it(tmp_path):
+    make_model(tmp_path / "model")
+    for name in FILES:
+        path = tmp_path / "model" / name
+        path.chmod(0)
+        assert refusal(tmp_path / "model") == f"{path}: Permission denied; make it readable for you"
+        path.chmod(0o600)
+    for folder in (tmp_path / "model", tmp_path):
+        folder.chmod(0)
+        message = refusal(tmp_path / "model")
+        folder.chmod(0o700)
+        assert "Permission denied; make it readable for you" in message
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_is_damaged_is_said_to_be_fetched_or_written_again(tmp_path, name):
+    (make_model(tmp_path) / name).write_bytes(b"\xff")
+    message = refusal(tmp_path)
+    assert "fetch or copy" in message or "write that line" in message
+
+
+def test_a_files_control_characters_do_not_reach_the_message(tmp_path):
+    make_model(tmp_path)
+    hparams = json.dumps(HPARAMS | {"n_ctx": "\x1b[2J\x9b2J\u202e"})
+    (tmp_path / "hparams.json").write_text(hparams)
+    assert "n_ctx is \ufffd[2J\ufffd2J\ufffd, where" in refusal(tmp_path)
+    make_model(tmp_path)
+    for name in ("\x9b2J", "../\x9b2J"):
+        (tmp_path / "checkpoint").write_text(f'model_checkpoint_path: "{name}"', "utf-8")
+        message = refusal(tmp_path)
+        assert "\ufffd2J" in message and message.isprintable()
+    (tmp_path / "checkpoint").unlink()
+    make_model(tmp_path, make_tensors() | {"model/\x1b[2J": np.zeros(1, np.float32)})
+    assert "such as model/\ufffd[2J" in refusal(tmp_path)
 
 
 def test_a_model_larger_than_the_memory_is_refused(tmp_path, monkeypatch):
