@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from encoder import EncoderError, format_encoder, get_encoder, parse_encoder, read_utf8
+from encoder import EncoderError, format_encoder, get_encoder
 from files.download import DownloadError
 from files.memory import LowMemoryError, require_memory
 from files.messages import explain, notice, one_line, printable, readable
@@ -28,7 +28,13 @@ from files.openai_folder import (
     parse_hparams,
     verify_once,
 )
-from files.released import RELEASED, fetch_released, is_released, released_hparams
+from files.released import (
+    RELEASED,
+    check_vocabulary,
+    fetch_released,
+    is_released,
+    released_hparams,
+)
 from files.tf_checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from files.tf_names import name_tensors, nest_tensors
 from files.whole import write_whole
@@ -64,11 +70,8 @@ def load_encoder_hparams_and_params(model="tales", models_dir=None):
     """
     folder = find_folder(model, models_dir)
     hparams = load_hparams(folder)
-    if is_released(model) and hparams != released_hparams(model):
-        raise ModelError(
-            f"{folder} holds another model than {model}: {hparams}; remove it, or give its path "
-            "as --model"
-        )
+    if is_released(model):
+        check_released(model, folder, hparams)
     check_memory(model, hparams)
     try:
         encoder = get_encoder(folder)
@@ -168,6 +171,20 @@ def suggest(path, models_dir):
     wanted = os.path.basename(os.path.normpath(path)).lower()
     similar = difflib.get_close_matches(wanted, names, n=1)
     return f" (did you mean {printable(names[similar[0]])}?)" if similar else ""
+
+
+def check_released(model, folder, hparams):
+    """Raise ModelError unless a folder has the sizes and vocabulary of one of OpenAI's models."""
+    if hparams != released_hparams(model):
+        raise ModelError(
+            f"{folder} holds another model than {model}: {hparams}; remove it, or give its path "
+            "as --model"
+        )
+    try:
+        check_vocabulary(folder)
+    except (FolderError, OSError) as error:
+        cure = "remove it to have it fetched again, or give the folder's path as --model"
+        raise ModelError(explain(error, cure)) from error
 
 
 def load_hparams(folder):
@@ -337,16 +354,7 @@ def download(model, models_dir=None):
     check_memory(model, hparams)
     weights, memory = 4 * n_parameters(hparams), memory_needed(hparams)
     try:
-        fetch_released(model, folder, shapes(hparams), weights, memory, check_merges)
+        fetch_released(model, folder, shapes(hparams), weights, memory)
     except DownloadError as error:
         raise ModelError(str(error)) from error
     return folder
-
-
-def check_merges(part):
-    """Raise ValueError unless vocab.bpe, still a .part, fits the encoder.json beside it."""
-    try:
-        json_text = read_utf8(part.with_name("encoder.json"), "encoder.json")
-        parse_encoder(json_text, read_utf8(part, "vocab.bpe"))
-    except EncoderError as error:
-        raise ValueError(f"{part.with_name(error.file)}: {error.problem}") from None

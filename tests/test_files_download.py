@@ -1,6 +1,7 @@
 """Downloads survive a hostile server, and nothing wrong gets the name of a model's file."""
 
 import errno
+import json
 import os
 import re
 import shutil
@@ -18,9 +19,10 @@ import urllib3
 import utils
 from file_server import TOO_LATE, assert_complete, cut, refusal, send, stall_after, status
 from files import download as fetching
+from files import released
 from files.lock import try_lock
 from files.openai_folder import DATA, FILES, INDEX
-from helpers import HPARAMS
+from helpers import HPARAMS, vocabulary_digests
 from utils import download
 
 
@@ -100,13 +102,14 @@ def test_azures_old_answers_are_understood(server, files, tmp_path):
     assert dates == [None, "Mon, 01 Sep 2014 09:37:09 GMT"]
 
 
-def test_a_new_version_is_fetched_from_its_beginning(server, files, tmp_path):
+def test_a_new_version_is_fetched_from_its_beginning(server, files, tmp_path, monkeypatch):
     server.faults["encoder.json"] = [cut(2000), status(404)]
     refusal(tmp_path)
     part = fetching.part_of(tmp_path / "124M" / "encoder.json")
     assert part.read_bytes() == files["encoder.json"][:2000]
     server.etag = '"2"'
     server.files["encoder.json"] = files["encoder.json"].replace(b", ", b",  ")
+    monkeypatch.setattr(released, "VOCABULARY", vocabulary_digests(server.files))
     assert_complete(download("124M", tmp_path), server.files)
     asked = [headers["If-Range"] for name, headers in server.requests if name == "encoder.json"]
     assert asked == [None, '"1"', '"1"']
@@ -603,9 +606,10 @@ def test_control_c_keeps_the_part_file_and_passes_on(server, files, tmp_path, mo
 
 
 PROGRAM = f"""
-import sys, utils
+import json, sys, utils
 from files import download, released
 released.RELEASED = {{"124M": {tuple(HPARAMS.values())}}}
+released.VOCABULARY = json.loads(sys.argv[2])
 download.CHUNK, download.LOCK_WAIT = 1000, 0.01
 utils.download("124M", sys.argv[1])
 """
@@ -613,7 +617,7 @@ utils.download("124M", sys.argv[1])
 
 def start_download(models_dir):
     return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(models_dir)],
+        [sys.executable, "-c", PROGRAM, str(models_dir), json.dumps(released.VOCABULARY)],
         cwd=Path(utils.__file__).parent,
         stderr=subprocess.PIPE,
         text=True,

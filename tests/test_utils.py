@@ -476,6 +476,22 @@ def test_a_model_is_downloaded_once_and_loads(server, files, tmp_path, capfd):
     assert len(err.splitlines()) == 2
 
 
+@pytest.mark.parametrize("name", ["encoder.json", "vocab.bpe"])
+def test_another_vocabulary_under_a_released_name_is_refused_each_time(
+    server, files, tmp_path, monkeypatch, name
+):
+    load_encoder_hparams_and_params("124M", tmp_path)
+    path = tmp_path / "124M" / name
+    path.write_bytes(path.read_bytes().replace(b"he l", b"he  l").replace(b": 1,", b":  1,"))
+    for _ in range(2):
+        assert refusal("124M", tmp_path) == (
+            f"{path} is not OpenAI's {name}: its SHA-256 is another; remove it to have it fetched "
+            "again, or give the folder's path as --model"
+        )
+    fail_to_open(monkeypatch, path, errno.EIO)
+    assert refusal("124M", tmp_path) == f"{path}: {os.strerror(errno.EIO)}; try again"
+
+
 def flip_a_bit(path, position):
     contents = bytearray(path.read_bytes())
     contents[position] ^= 4
