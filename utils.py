@@ -285,20 +285,22 @@ def n_parameters(hparams):
 def save_model(folder, encoder, hparams, params, dtype=np.float32):
     """Write a model folder that load_encoder_hparams_and_params and OpenAI's code read.
 
-    dtype: float32, or float16 for half the size. Each file is written whole or not at all, the
-    weights last; what was there under the same names is replaced. Raises OSError, EncoderError or
-    CheckpointError, the last also where a weight is too large for float16.
+    dtype: float32, or float16 for half the size. A model that was there is replaced, as a whole:
+    whenever this is interrupted or killed, the folder holds the old model, or the new one, or none
+    that loads. Raises OSError, EncoderError or CheckpointError, the last also where a weight is too
+    large for float16.
     """
     check_fits(params, dtype)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    save_encoder(encoder, folder)
-    hparams_json, state = json.dumps(hparams) + "\n", format_checkpoint_state("model.ckpt")
-    write_whole(
-        {folder / "hparams.json": hparams_json.encode(), folder / "checkpoint": state.encode()}
-    )
     tensors = tree_map(lambda array: array.astype(dtype, copy=False), params)
-    write_checkpoint(folder / "model.ckpt", name_tensors(tensors))
+    # "checkpoint" first: as soon as it names the new weights, what was there can no longer be read.
+    small_files = {
+        folder / "checkpoint": format_checkpoint_state("model.ckpt").encode(),
+        folder / "hparams.json": (json.dumps(hparams) + "\n").encode(),
+        **encoder_files(encoder, folder),
+    }
+    write_checkpoint(folder / "model.ckpt", name_tensors(tensors), beside=small_files)
 
 
 def check_fits(params, dtype):
@@ -314,15 +316,18 @@ def save_encoder(encoder, model_dir):
     Both are written whole before they replace any that were there. Raises EncoderError that names
     the file and the reason.
     """
-    json_text, bpe_text = format_encoder(encoder)
     folder = Path(model_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(
-            {folder / "encoder.json": json_text.encode(), folder / "vocab.bpe": bpe_text.encode()}
-        )
+        write_whole(encoder_files(encoder, folder))
     except OSError as error:
         raise EncoderError(error.strerror, error.filename) from None
+
+
+def encoder_files(encoder, folder):
+    """{path: content} of an Encoder's two files in a folder."""
+    json_text, bpe_text = format_encoder(encoder)
+    return {folder / "encoder.json": json_text.encode(), folder / "vocab.bpe": bpe_text.encode()}
 
 
 def memory_needed(hparams):

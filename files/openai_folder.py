@@ -45,7 +45,7 @@ def find_missing(folder):
     index, data = (Path(f"{prefix}{suffix}") for suffix in (".index", ".data-00000-of-00001"))
     needed = [folder / name for name in ("hparams.json", "encoder.json", "vocab.bpe")]
     missing = [path.name for path in [*needed, index, data] if not is_file(path)]
-    if data.name in missing and glob.glob(f"{glob.escape(str(prefix))}.data-*-of-*"):
+    if data.name in missing and glob.glob(f"{glob.escape(str(prefix))}.data-*-of-?????"):
         missing.remove(data.name)  # the weights are in several files
     return missing
 
@@ -181,7 +181,10 @@ def note_verified(prefix):
 
 def stat_files(prefix):
     """{name: [bytes, date in ns]} of a checkpoint's files."""
-    paths = [Path(f"{prefix}.index"), *prefix.parent.glob(f"{glob.escape(prefix.name)}.data-*")]
+    paths = [
+        Path(f"{prefix}.index"),
+        *prefix.parent.glob(f"{glob.escape(prefix.name)}.data-*-of-?????"),
+    ]
     found = {path.name: path.stat() for path in paths}
     return {name: [status.st_size, status.st_mtime_ns] for name, status in found.items()}
 

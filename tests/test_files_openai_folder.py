@@ -72,6 +72,10 @@ def test_a_folder_tells_its_prefix_and_what_it_lacks(tmp_path):
         assert not is_complete(tmp_path)
         assert find_missing(tmp_path) == ([] if name == "checkpoint" else [name])
         os.rename(tmp_path / "away", tmp_path / name)
+    os.rename(tmp_path / DATA, tmp_path / f"{DATA}.tmp")  # of a writer that was killed
+    assert find_missing(tmp_path) == [DATA]
+    os.rename(tmp_path / f"{DATA}.tmp", tmp_path / "model.ckpt.data-00000-of-00002")
+    assert find_missing(tmp_path) == []
     (tmp_path / "checkpoint").write_text(format_checkpoint_state("model-7"))
     assert find_missing(tmp_path) == ["model-7.index", "model-7.data-00000-of-00001"]
     (tmp_path / "checkpoint").write_text(format_checkpoint_state("../model"))

@@ -3,8 +3,10 @@
 import builtins
 import errno
 import io
+import itertools
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -573,6 +575,115 @@ def test_a_model_is_saved_over_itself(tmp_path):
     before = (tmp_path / DATA).read_bytes()
     save_model(tmp_path, encoder, hparams, params)
     assert (tmp_path / DATA).read_bytes() == before
+
+
+def other_model():
+    """encoder, hparams, params of the same shapes as helpers.make_model's, and all different."""
+    encoder = train_bpe("ab abc abc bc", 260)
+    rng = np.random.default_rng(1)
+    hparams = HPARAMS | {"n_head": 2}
+    params = utils.tree_map(
+        lambda shape: rng.standard_normal(shape).astype(np.float32), utils.shapes(hparams)
+    )
+    return encoder, hparams, params
+
+
+def describe(encoder, hparams, params):
+    """What tells two models apart: their vocabulary, sizes and weights."""
+    return encoder.bpe_merges, hparams, [leaf.tobytes() for leaf in leaves(params)]
+
+
+@pytest.mark.parametrize("prefix", ["model.ckpt", "model-7", None])
+def test_killed_between_any_two_file_operations_a_folder_holds_one_model_or_none(
+    tmp_path, monkeypatch, prefix
+):
+    """Copies the folder after each operation, as a kill would have left it. The weights of the old
+    model are called `prefix`; None is without a file "checkpoint"."""
+    folder = make_model(tmp_path / "model")
+    for suffix in ("index", "data-00000-of-00001"):
+        os.rename(folder / f"model.ckpt.{suffix}", folder / f"{prefix or 'model.ckpt'}.{suffix}")
+    (folder / "checkpoint").write_text(f'model_checkpoint_path: "{prefix}"\n')
+    if prefix is None:
+        (folder / "checkpoint").unlink()
+    old, new = describe(*load_encoder_hparams_and_params(folder)), describe(*other_model())
+    copies = []
+
+    def watched(function):
+        def call(*arguments, **options):
+            result = function(*arguments, **options)
+            copies.append(shutil.copytree(folder, tmp_path / f"killed-{len(copies)}"))
+            return result
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for name in ("replace", "unlink", "fsync"):
+            patch.setattr(os, name, watched(getattr(os, name)))
+        save_model(folder, *other_model())
+    found = []
+    for copy in copies:
+        try:
+            found.append(describe(*load_encoder_hparams_and_params(copy)))
+        except ModelError:
+            found.append(None)
+    assert all(model in (old, None, new) for model in found)
+    order = [key for key, _ in itertools.groupby(found)]
+    assert order == [old, None, new] and found[-1] == new
+    assert describe(*load_encoder_hparams_and_params(folder)) == new
+    for copy in copies:  # saved again, nothing of the first attempt is left over
+        save_model(copy, *other_model())
+        assert describe(*load_encoder_hparams_and_params(copy)) == new
+        assert not [*copy.glob("*.tmp"), *copy.glob("*.old")]
+
+
+@pytest.mark.parametrize("step", range(15))
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_an_interrupt_or_a_full_disk_never_mixes_two_models(tmp_path, monkeypatch, step, error):
+    """Fails at one of six fsyncs, or at one of the seven renamings that follow."""
+    folder = make_model(tmp_path)
+    old, new = describe(*load_encoder_hparams_and_params(folder)), describe(*other_model())
+    steps_left = step
+
+    def failing(function):
+        def call(*arguments):
+            nonlocal steps_left
+            steps_left -= 1
+            if steps_left == -1:
+                raise error
+            function(*arguments)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for name in ("replace", "fsync"):
+            patch.setattr(os, name, failing(getattr(os, name)))
+        try:
+            save_model(folder, *other_model())
+        except (CheckpointError, KeyboardInterrupt) as caught:
+            assert "No space left" in str(caught) or caught is error
+            assert step < 13
+    # Until the first file has its new name the old model stays, from then on the new one is there.
+    assert describe(*load_encoder_hparams_and_params(folder)) == (old if step < 8 else new)
+    assert sorted(os.listdir(folder)) == sorted(FILES)
+
+
+def test_a_file_that_cannot_be_replaced_leaves_no_model_that_is_mixed(tmp_path, monkeypatch):
+    folder = make_model(tmp_path)
+    working = os.replace
+
+    def fail(source, target):
+        if Path(target).name == "vocab.bpe":
+            raise OSError(errno.EIO, "Input/output error")
+        working(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", fail)
+        with pytest.raises(CheckpointError, match="Input/output error"):
+            save_model(folder, *other_model())
+    assert "missing are model.ckpt.index" in refusal(folder)
+    save_model(folder, *other_model())
+    assert describe(*load_encoder_hparams_and_params(folder)) == describe(*other_model())
+    assert sorted(os.listdir(folder)) == sorted(FILES)
 
 
 @pytest.mark.parametrize("value", [70_000.0, -70_000.0])
