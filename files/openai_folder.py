@@ -161,14 +161,19 @@ def verify_once(prefix):
     Small files are checked every time, as it takes no time. Of large ones a note is left in the
     folder, and they are checked again only when size or date differ from it.
     """
-    state = stat_files(prefix)
-    if is_large(state):
-        with contextlib.suppress(OSError, ValueError):
-            if json.loads((prefix.parent / VERIFIED).read_text("utf-8")) == state:
-                return
+    if is_large(stat_files(prefix)):
+        if was_verified(prefix):
+            return
         notice(f"comparing the weights in {prefix.parent} with their checksums")
     read_checkpoint(prefix, verify=True)
     note_verified(prefix)
+
+
+def was_verified(prefix):
+    """Whether a note says that these files, of this size and date, were compared already."""
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads((prefix.parent / VERIFIED).read_text("utf-8")) == stat_files(prefix)
+    return False
 
 
 def note_verified(prefix):
