@@ -273,7 +273,7 @@ def receive(response):
         finished.set()
     if slow:
         n_bytes = count() - slow[0]
-        speed = f"{n_bytes} bytes in {WINDOW} s, {n_bytes / WINDOW:.0f} bytes/s"
+        speed = f"{n_bytes} bytes in {WINDOW} s, {n_bytes / WINDOW:.1f} bytes/s"
         raise Interrupted(f"the server is too slow ({speed})")
 
 

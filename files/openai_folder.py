@@ -13,7 +13,7 @@ import re
 import stat
 from pathlib import Path
 
-from files.messages import notice, one_line, printable
+from files.messages import notice, one_line
 from files.tf_checkpoint import Checkpoint, map_shard, parse_index, read_checkpoint
 from files.tf_names import nest_tensors
 
@@ -75,7 +75,7 @@ def find_prefix(folder):
         raise FolderError(f"{path}: {one_line(error)}") from error
     prefix = folder / name
     if not prefix.resolve().is_relative_to(folder.resolve()):
-        raise FolderError(f"{path} points out of its folder, to {printable(name)}")
+        raise FolderError(f"{path} points out of its folder, to {name}")
     return prefix
 
 
