@@ -49,7 +49,9 @@ KNOWN_MODELS = (
     f"give one of {', '.join([BUNDLED, *RELEASED])}, or a folder with its path, such as ./my-model"
 )
 # What to do about a wrong file "checkpoint".
-WITHOUT_CHECKPOINT = "write that line there, or remove it where the weights are called model.ckpt"
+REPAIR_CHECKPOINT = (
+    'make it say model_checkpoint_path: "NAME", where the weights are NAME.index and NAME.data-*'
+)
 
 
 class ModelError(Exception):
@@ -108,7 +110,7 @@ def find_folder(model, models_dir=None):
     try:
         missing = find_missing(folder)
     except (FolderError, OSError) as error:
-        raise ModelError(explain(error, WITHOUT_CHECKPOINT)) from error
+        raise ModelError(explain(error, REPAIR_CHECKPOINT)) from error
     if missing:
         raise ModelError(
             f"{folder} is not a whole model folder: missing are {printable(', '.join(missing))}; "
@@ -216,7 +218,7 @@ def load_params(folder, hparams):
         verify_once(prefix)
         return params
     except FolderError as error:
-        raise ModelError(explain(error, WITHOUT_CHECKPOINT)) from error
+        raise ModelError(explain(error, REPAIR_CHECKPOINT)) from error
     except (CheckpointError, OSError) as error:
         raise ModelError(explain(error, "remove it and fetch or copy it again")) from error
     except ValueError as error:

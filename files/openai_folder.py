@@ -86,7 +86,7 @@ def parse_checkpoint_state(text):
     """
     match = re.search(r'^model_checkpoint_path: *"([^"\\\x00-\x1f]{1,200})" *$', text, re.MULTILINE)
     if not match:
-        raise FolderError('has no line such as model_checkpoint_path: "model.ckpt"')
+        raise FolderError("does not name a checkpoint")
     return match[1]
 
 

@@ -116,7 +116,7 @@ def test_another_model_under_one_of_openais_names(listed, tmp_path, files, monke
     [
         ("hparams.json", b"<html>", "hparams.json: is not JSON (it looks like an HTML page)"),
         ("hparams.json", b'{"n_vocab": "\\u001b"}', "hparams.json: n_vocab is \ufffd, where"),
-        ("checkpoint", b"", "checkpoint: has no line such as model_checkpoint_path"),
+        ("checkpoint", b"", "checkpoint: does not name a checkpoint"),
         (INDEX, b"", "model.ckpt.index: not the index of a checkpoint"),
         (DATA, b"12", f"{DATA}: cut short at 2 bytes"),
         (INDEX, None, f"incomplete: missing are {INDEX}"),

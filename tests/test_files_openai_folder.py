@@ -59,7 +59,7 @@ def test_the_name_of_a_checkpoint_there_and_back():
     assert parse_checkpoint_state(format_checkpoint_state("model-7")) == "model-7"
     text = 'all_model_checkpoint_paths: "a"\nmodel_checkpoint_path:"b"\n'
     assert parse_checkpoint_state(text) == "b"
-    with pytest.raises(FolderError, match="has no line such as model_checkpoint_path"):
+    with pytest.raises(FolderError, match="does not name a checkpoint"):
         parse_checkpoint_state('all_model_checkpoint_paths: "a"\n')
 
 
