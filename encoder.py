@@ -268,7 +268,8 @@ def check_tokens(encoder):
 def get_encoder(model_dir):
     """The Encoder of a model folder, from its encoder.json and vocab.bpe, both UTF-8.
 
-    Raises EncoderError that names the file, with its path, and what is wrong.
+    Raises EncoderError that names the file, with its path, and what is wrong; where that is the
+    system's, which could not read it, its OSError is the cause.
     """
     try:
         json_text, bpe_text = (
@@ -276,15 +277,15 @@ def get_encoder(model_dir):
         )
         return parse_encoder(json_text, bpe_text)
     except EncoderError as error:
-        raise EncoderError(error.problem, Path(model_dir, error.file)) from None
+        raise EncoderError(error.problem, Path(model_dir, error.file)) from error.__cause__
 
 
 def read_utf8(path, file):
-    """The text of a file. Raises EncoderError, which calls it `file`."""
+    """The text of a file. Raises EncoderError, which calls it `file`; an OSError is its cause."""
     try:
         return path.read_bytes().decode("utf-8")
     except OSError as error:
-        raise EncoderError(error.strerror, file) from None
+        raise EncoderError(error.strerror, file) from error
     except UnicodeDecodeError as error:
         raise EncoderError(f"not UTF-8 from byte {error.start} on", file) from None
 

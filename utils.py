@@ -5,17 +5,19 @@ model's parameters have, how a model is written, whether the memory suffices for
 one of OpenAI's models that is not there. Formats and downloads are in files/.
 """
 
+import difflib
 import json
 import math
 import os
+import stat
 from pathlib import Path
 
 import numpy as np
 
-from encoder import EncoderError, format_encoder, get_encoder, parse_encoder, read_utf8
+from encoder import EncoderError, format_encoder, get_encoder
 from files.download import DownloadError
 from files.memory import LowMemoryError, require_memory
-from files.messages import one_line, readable
+from files.messages import explain, notice, one_line, printable, readable
 from files.openai_folder import (
     SIZES,
     FolderError,
@@ -26,7 +28,13 @@ from files.openai_folder import (
     parse_hparams,
     verify_once,
 )
-from files.released import RELEASED, fetch_released, is_released, released_hparams
+from files.released import (
+    RELEASED,
+    check_vocabulary,
+    fetch_released,
+    is_released,
+    released_hparams,
+)
 from files.tf_checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from files.tf_names import name_tensors, nest_tensors
 from files.whole import write_whole
@@ -37,6 +45,14 @@ BUNDLED = "tales"  # comes with the code, in MODELS_DIR beside it
 BIG = 10**9  # bytes: weights of this size are announced before they are loaded
 WORKING_MEMORY = 200 * 10**6  # bytes: Python, NumPy, the vocabulary, a long prompt's activations
 
+KNOWN_MODELS = (
+    f"give one of {', '.join([BUNDLED, *RELEASED])}, or a folder with its path, such as ./my-model"
+)
+# What to do about a wrong file "checkpoint".
+REPAIR_CHECKPOINT = (
+    'make it say model_checkpoint_path: "NAME", where the weights are NAME.index and NAME.data-*'
+)
+
 
 class ModelError(Exception):
     """A model cannot be found, fetched or loaded: one line that says what, where, what to do."""
@@ -46,68 +62,131 @@ def load_encoder_hparams_and_params(model="tales", models_dir=None):
     """`encoder, hparams, params` of a model; one of OpenAI's is downloaded when it is not there.
 
     model: "tales", which comes with the code; one of OpenAI's names (see RELEASED), looked for in
-        models_dir/name; or the path of a model folder
+        models_dir/name; the path of a model folder; or the bare name of one in the current
+        directory or in models_dir
     models_dir: by default $GPT2_MODELS_DIR, or else "models" beside this file
 
-    params are float32, nested like shapes(hparams): read-only views of the mapped file, which is
-    read when they are used (float16 is converted, and so copied). Every tensor is compared
+    params are float32, nested like shapes(hparams), and read-only: views of the mapped file, which
+    is read when they are used (float16 is converted, and so copied). Every tensor is compared
     with its checksum, large ones once. Raises ModelError.
     """
     folder = find_folder(model, models_dir)
     hparams = load_hparams(folder)
-    if is_released(model) and hparams != released_hparams(model):
-        raise ModelError(
-            f"{folder} holds another model than {model}: {hparams}; remove it, or give its path "
-            "as --model"
-        )
+    if is_released(model):
+        check_released(model, folder, hparams)
     check_memory(model, hparams)
     try:
         encoder = get_encoder(folder)
-    except (EncoderError, OSError) as error:
-        raise ModelError(
-            f"{one_line(error)}; remove encoder.json and vocab.bpe and fetch or copy them again"
-        ) from error
+    except EncoderError as error:
+        cure = "remove encoder.json and vocab.bpe and fetch or copy them again"
+        raise ModelError(explain(error, cure)) from error
     if len(encoder.encoder) != hparams["n_vocab"]:
         raise ModelError(
             f"{folder}: encoder.json has {len(encoder.encoder)} tokens, hparams.json says "
             f"{hparams['n_vocab']}; these are of different models, fetch or copy them again"
         )
-    params = load_params(folder, hparams)
-    try:
-        verify_once(find_prefix(folder))
-    except CheckpointError as error:  # it says what to do
-        raise ModelError(one_line(error)) from error
-    return encoder, hparams, params
+    return encoder, hparams, load_params(folder, hparams)
 
 
 def models_folder(models_dir=None):
-    """The folder in which OpenAI's models are looked for, each under its name."""
+    """The folder in which models are looked for, each under its name. Raises ModelError."""
+    if models_dir is not None and not os.fspath(models_dir):
+        raise ModelError("--models-dir is empty; give the path of a folder, or leave it out")
     return Path(os.path.expanduser(models_dir or os.environ.get("GPT2_MODELS_DIR") or MODELS_DIR))
 
 
 def find_folder(model, models_dir=None):
-    """The folder of a model with all its files in it, downloaded first where a name needs it."""
+    """The folder of a model with all its files in it, downloaded first where a name needs it.
+
+    "tales" and OpenAI's names always mean these models; anything else is a folder: see
+    locate_folder. Raises ModelError.
+    """
+    models_dir = models_folder(models_dir)
     if is_released(model):
-        folder = models_folder(models_dir) / model
+        folder = models_dir / model
         return folder if is_complete(folder) else download(model, models_dir)
 
-    path = MODELS_DIR / BUNDLED if model == BUNDLED else os.path.expanduser(model)
-    if not os.path.isdir(path):
-        names = ", ".join([BUNDLED, *RELEASED])
-        raise ModelError(
-            f"no model {os.fspath(model)!r}: it is neither one of these ({names}) nor a "
-            "folder; write a folder with its path, such as ./my-model"
-        )
+    folder = MODELS_DIR / BUNDLED if model == BUNDLED else locate_folder(model, models_dir)
     try:
-        missing = find_missing(Path(path))
-    except FolderError as error:
-        raise ModelError(str(error)) from error
+        missing = find_missing(folder)
+    except (FolderError, OSError) as error:
+        raise ModelError(explain(error, REPAIR_CHECKPOINT)) from error
     if missing:
         raise ModelError(
-            f"{Path(path)} is not a whole model folder: missing are {', '.join(missing)}; put them "
-            "there, or give one of OpenAI's names to have its files downloaded"
+            f"{folder} is not a whole model folder: missing are {printable(', '.join(missing))}; "
+            "put them there, or give one of OpenAI's names to have its files downloaded"
         )
-    return Path(path)
+    return folder
+
+
+def locate_folder(model, models_dir):
+    """The folder that a path stands for, or a bare name such as "mine".
+
+    A bare name, a str without a slash, is looked for in the current directory first, then in
+    models_dir. Where there is such a folder in both, the first is taken that has all files of a
+    model, and a notice says which one that is. Raises ModelError.
+    """
+    if not os.fspath(model):
+        raise ModelError(f"the name of the model is empty; {KNOWN_MODELS}")
+    path = os.path.expanduser(model)
+    places = [Path(path)]
+    if isinstance(model, str) and not os.path.dirname(path) and path not in (".", ".."):
+        places.append(models_dir / path)
+    folders = [place for place in places if is_folder(place)]
+    if not folders:
+        hint = suggest(path, models_dir)
+        raise ModelError(f"there is no model {os.fspath(model)!r}{hint}; {KNOWN_MODELS}")
+    if len(folders) == 1 or os.path.samefile(*folders):
+        return folders[0]
+    folder = next(filter(is_whole, folders), folders[0])
+    here, there = os.path.join(".", path), folders[1]
+    other = there if folder is folders[0] else here
+    notice(f"--model {path} is taken to be {folder.resolve()}; the other folder is --model {other}")
+    return folder
+
+
+def is_folder(path):
+    """Whether a folder is there. Raises ModelError where the system forbids to look."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except PermissionError as error:
+        raise ModelError(explain(error, "")) from error
+    except (OSError, ValueError):  # no such file, or nothing that can be the name of one
+        return False
+
+
+def is_whole(folder):
+    """Whether a folder has all the files of a model."""
+    try:
+        return not find_missing(folder)
+    except (FolderError, OSError):
+        return False
+
+
+def suggest(path, models_dir):
+    """The model whose name is most like a path's last part, as a question; "" where none is."""
+    try:
+        folders = [entry.name for entry in os.scandir(models_dir) if entry.is_dir()]
+    except OSError:
+        folders = []
+    names = {name.lower(): name for name in [*folders, BUNDLED, *RELEASED]}
+    wanted = os.path.basename(os.path.normpath(path)).lower()
+    similar = difflib.get_close_matches(wanted, names, n=1)
+    return f" (did you mean {printable(names[similar[0]])}?)" if similar else ""
+
+
+def check_released(model, folder, hparams):
+    """Raise ModelError unless a folder has the sizes and vocabulary of one of OpenAI's models."""
+    if hparams != released_hparams(model):
+        raise ModelError(
+            f"{folder} holds another model than {model}: {hparams}; remove it, or give its path "
+            "as --model"
+        )
+    try:
+        check_vocabulary(folder)
+    except (FolderError, OSError) as error:
+        cure = "remove it to have it fetched again, or give the folder's path as --model"
+        raise ModelError(explain(error, cure)) from error
 
 
 def load_hparams(folder):
@@ -118,25 +197,30 @@ def load_hparams(folder):
     path = Path(folder) / "hparams.json"
     try:
         return parse_hparams(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ModelError(explain(error, "")) from error
+    except ValueError as error:
         raise ModelError(f"{path}: {one_line(error)}; fetch or copy it again") from error
 
 
 def load_params(folder, hparams):
     """The weights of a model folder, nested like shapes(hparams), float32.
 
-    Every tensor that hparams ask for must be there in its shape, and no other. Raises ModelError.
+    Every tensor that hparams ask for must be there in its shape, and no other; all are compared
+    with their checksums, large files once. Raises ModelError.
     """
     try:
         prefix = find_prefix(Path(folder))
         tensors = read_checkpoint(prefix)
         # Of a billion layers that hparams.json may claim, the first that is missing is enough.
         n_layer = min(hparams["n_layer"], len(tensors))
-        return nest_tensors(tensors, shapes(hparams | {"n_layer": n_layer}))
+        params = nest_tensors(tensors, shapes(hparams | {"n_layer": n_layer}))
+        verify_once(prefix)
+        return params
     except FolderError as error:
-        raise ModelError(str(error)) from error
-    except CheckpointError as error:
-        raise ModelError(f"{one_line(error)}; remove it and fetch or copy it again") from error
+        raise ModelError(explain(error, REPAIR_CHECKPOINT)) from error
+    except (CheckpointError, OSError) as error:
+        raise ModelError(explain(error, "remove it and fetch or copy it again")) from error
     except ValueError as error:
         raise ModelError(f"{prefix}, with hparams.json: {one_line(error)}") from error
 
@@ -203,20 +287,22 @@ def n_parameters(hparams):
 def save_model(folder, encoder, hparams, params, dtype=np.float32):
     """Write a model folder that load_encoder_hparams_and_params and OpenAI's code read.
 
-    dtype: float32, or float16 for half the size. Each file is written whole or not at all, the
-    weights last; what was there under the same names is replaced. Raises OSError, EncoderError or
-    CheckpointError, the last also where a weight is too large for float16.
+    dtype: float32, or float16 for half the size. A model that was there is replaced, as a whole:
+    whenever this is interrupted or killed, the folder holds the old model, or the new one, or none
+    that loads. Raises OSError, EncoderError or CheckpointError, the last also where a weight is too
+    large for float16.
     """
     check_fits(params, dtype)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    save_encoder(encoder, folder)
-    hparams_json, state = json.dumps(hparams) + "\n", format_checkpoint_state("model.ckpt")
-    write_whole(
-        {folder / "hparams.json": hparams_json.encode(), folder / "checkpoint": state.encode()}
-    )
     tensors = tree_map(lambda array: array.astype(dtype, copy=False), params)
-    write_checkpoint(folder / "model.ckpt", name_tensors(tensors))
+    # "checkpoint" first: as soon as it names the new weights, what was there can no longer be read.
+    small_files = {
+        folder / "checkpoint": format_checkpoint_state("model.ckpt").encode(),
+        folder / "hparams.json": (json.dumps(hparams) + "\n").encode(),
+        **encoder_files(encoder, folder),
+    }
+    write_checkpoint(folder / "model.ckpt", name_tensors(tensors), beside=small_files)
 
 
 def check_fits(params, dtype):
@@ -232,15 +318,18 @@ def save_encoder(encoder, model_dir):
     Both are written whole before they replace any that were there. Raises EncoderError that names
     the file and the reason.
     """
-    json_text, bpe_text = format_encoder(encoder)
     folder = Path(model_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(
-            {folder / "encoder.json": json_text.encode(), folder / "vocab.bpe": bpe_text.encode()}
-        )
+        write_whole(encoder_files(encoder, folder))
     except OSError as error:
         raise EncoderError(error.strerror, error.filename) from None
+
+
+def encoder_files(encoder, folder):
+    """{path: content} of an Encoder's two files in a folder."""
+    json_text, bpe_text = format_encoder(encoder)
+    return {folder / "encoder.json": json_text.encode(), folder / "vocab.bpe": bpe_text.encode()}
 
 
 def memory_needed(hparams):
@@ -272,16 +361,7 @@ def download(model, models_dir=None):
     check_memory(model, hparams)
     weights, memory = 4 * n_parameters(hparams), memory_needed(hparams)
     try:
-        fetch_released(model, folder, shapes(hparams), weights, memory, check_merges)
+        fetch_released(model, folder, shapes(hparams), weights, memory)
     except DownloadError as error:
         raise ModelError(str(error)) from error
     return folder
-
-
-def check_merges(part):
-    """Raise ValueError unless vocab.bpe, still a .part, fits the encoder.json beside it."""
-    try:
-        json_text = read_utf8(part.with_name("encoder.json"), "encoder.json")
-        parse_encoder(json_text, read_utf8(part, "vocab.bpe"))
-    except EncoderError as error:
-        raise ValueError(f"{part.with_name(error.file)}: {error.problem}") from None

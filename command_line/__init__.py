@@ -4,6 +4,7 @@ generate.py    the options of gpt2_numpy.py, and what is done with them
 stream.py      a prompt and its continuation, written token by token
 explain.py     tokens, and what the model chose from (--show-tokens, --explain)
 score.py       the log-probability of each token (--score)
+models.py      the models that are here (--list)
 
 train.py       the options of train.py, and what is done with them
 settings.py    the settings of a run, and the presets

@@ -8,9 +8,12 @@ part of): there is no other state to lose. Source: RFC 9110, section 14 (range r
 
 import contextlib
 import os
+import queue
 import re
 import shutil
+import socket
 import sys
+import threading
 import time
 
 from files.lock import try_lock
@@ -21,6 +24,8 @@ SMALL_FILE = 16 * 2**20  # bytes: no file whose size is not known beforehand may
 CHUNK = 2**16  # bytes
 CONNECT_TIMEOUT = 10  # seconds
 READ_TIMEOUT = 30  # seconds without a single byte
+ANSWER_TIMEOUT = 60  # seconds until the headers are there, redirections included
+SLOWEST, WINDOW = 1000, 60  # bytes a second, over so many seconds: less is as good as nothing
 ATTEMPTS = 6  # in a row without progress, before a download is given up
 FIRST_WAIT, LONGEST_WAIT = 1, 60  # seconds between two attempts: doubled each time, up to this
 LOCK_WAIT = 0.5  # seconds between two looks at another process's lock
@@ -86,13 +91,37 @@ def fetch_missing(url, folder, sizes, check, partners, announcement):
 
 @contextlib.contextmanager
 def hold_lock(path):
-    """Hold a lock, after waiting for whoever holds it."""
-    with open(path, "a") as file:
-        if not try_lock(file):
-            notice(f"another process is downloading into {path.parent}, waiting for it")
-            while not try_lock(file):
-                time.sleep(LOCK_WAIT)
-        yield
+    """Hold a lock, after waiting for whoever holds it; its file is there only while it is held."""
+    with open_locked(path):
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # Windows removes no open file
+                path.unlink()
+
+
+def open_locked(path):
+    """The open file at a path, locked, after waiting for whoever holds the lock."""
+    told = False
+    while True:
+        file = open(path, "a")
+        while not try_lock(file):
+            if not told:
+                notice(f"another process is downloading into {path.parent}, waiting for it")
+            told = True
+            time.sleep(LOCK_WAIT)
+        # The one that was waited for has removed its file; whoever comes next makes another.
+        if is_at(file, path):
+            return file
+        file.close()
+
+
+def is_at(file, path):
+    """Whether an open file is the one that has this name now."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def check_disk(folder, sizes):
@@ -126,7 +155,8 @@ def fetch(session, url, path, size=None):
     """Download url into a .part file beside path, through interruptions: the .part's path.
 
     size: of the whole file in bytes, where it is known beforehand. An attempt that takes the file
-    further than it has been starts the count of attempts anew. Raises ValueError.
+    further than it has been, and that no slower than SLOWEST, starts the count of attempts anew.
+    Raises ValueError.
     """
     from tqdm import tqdm
 
@@ -136,16 +166,20 @@ def fetch(session, url, path, size=None):
     bar = {"desc": path.name, "total": size, "unit": "B", "unit_scale": True, "initial": before}
     with tqdm(**bar, file=sys.stderr, disable=None) as bar:  # None: unless it is not a terminal
         while size is None or size_of(part) != size:
+            began = time.monotonic()
             try:
                 fetch_rest(session, url, part, size, bar)
                 break
             except Interrupted as fault:
-                failures = 1 if size_of(part) > furthest else failures + 1
+                further = size_of(part) - furthest
+                is_progress = further > 0 and further >= SLOWEST * (time.monotonic() - began)
+                failures = 1 if is_progress else failures + 1
                 furthest = max(furthest, size_of(part))
                 if failures == ATTEMPTS or (fault.unreachable and furthest == before):
                     raise ValueError(str(fault)) from fault
                 wait = min(max(FIRST_WAIT * 2 ** (failures - 1), fault.wait), LONGEST_WAIT)
-                bar.write(f"{url}: {fault}; trying again in {wait:.0f} s", file=sys.stderr)
+                reason = one_line(f"{url}: {fault}")
+                bar.write(f"{reason}; trying again in {wait:.0f} s", file=sys.stderr)
                 time.sleep(wait)
     return part
 
@@ -159,23 +193,19 @@ def fetch_rest(session, url, part, size, bar):
 
     have, version = resume_point(part, size)
     try:
-        with session.get(
-            url,
-            headers=range_headers(have, version, size),
-            stream=True,
-            timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
-        ) as response:
+        with ask(session, url, range_headers(have, version, size)) as response:
             check_status(response, part)
             start, total = body_range(response, part, have, version)
             check_size(size, total)
             bar.total = total or size
             bar.update(start - bar.n)
             if have > start:
-                bar.write(f"{url}: the server starts over from the beginning", file=sys.stderr)
+                reason = one_line(f"{url}: the server starts over from the beginning")
+                bar.write(reason, file=sys.stderr)
             with open(part, "ab" if start else "wb") as file:
                 if start == 0:
                     etag_of(part).write_text(version_of(response), "latin-1")
-                for chunk in response.iter_content(CHUNK):
+                for chunk in receive(response):
                     file.write(chunk)
                     bar.update(len(chunk))
                     if file.tell() > (size or SMALL_FILE):
@@ -186,6 +216,75 @@ def fetch_rest(session, url, part, size, bar):
         raise Interrupted(
             f"the connection broke off after {size_of(part)} of {size or total} bytes"
         )
+
+
+def ask(session, url, headers):
+    """The response to a GET, as soon as its headers are there. Interrupted when they take long.
+
+    A timeout of requests is about silence, and starts anew with every byte. So the answer is waited
+    for in a thread; if it does not come, the thread is left to itself, and ends with the server's
+    patience or with this process.
+    """
+    outcome = queue.SimpleQueue()
+
+    def get():
+        try:
+            timeout = (CONNECT_TIMEOUT, READ_TIMEOUT)
+            outcome.put(session.get(url, headers=headers, stream=True, timeout=timeout))
+        except Exception as error:  # to be raised where the answer is waited for
+            outcome.put(error)
+
+    threading.Thread(target=get, daemon=True).start()
+    try:
+        answer = outcome.get(timeout=ANSWER_TIMEOUT)
+    except queue.Empty:
+        raise Interrupted(f"no whole answer came in {ANSWER_TIMEOUT} s") from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def receive(response):
+    """Yield a response's body in pieces. Interrupted when the server becomes too slow."""
+    n_bytes, slow = 0, []  # what came so far; and in the window in which it was too little
+    finished = threading.Event()
+
+    def count():
+        return max(n_bytes, response.raw.tell())  # which one is ahead depends on the encoding
+
+    def watch():
+        before = 0
+        while not finished.wait(WINDOW):
+            if count() < before + SLOWEST * WINDOW:
+                slow.append(before)
+                hang_up(response)
+                return
+            before = count()
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        for piece in response.iter_content(CHUNK):
+            n_bytes += len(piece)
+            yield piece
+    except OSError:
+        if not slow:
+            raise
+    finally:
+        finished.set()
+    if slow:
+        n_bytes = count() - slow[0]
+        speed = f"{n_bytes} bytes in {WINDOW} s, {n_bytes / WINDOW:.1f} bytes/s"
+        raise Interrupted(f"the server is too slow ({speed})")
+
+
+def hang_up(response):
+    """Break the connection of a response, so that who reads from it comes to the end."""
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # it is closed already
+        connection = socket.socket(fileno=response.raw.fileno())
+        try:
+            connection.shutdown(socket.SHUT_RDWR)
+        finally:
+            connection.detach()  # it is the response's, to be closed there
 
 
 def resume_point(part, size):

@@ -6,9 +6,11 @@ from pathlib import Path
 
 from files.messages import notice, readable
 
-CONTAINER_LIMITS = (  # of Linux control groups, version 2 and 1, as seen inside a container
-    "/sys/fs/cgroup/memory.max",
-    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+# Linux control groups, version 2 and 1, as seen inside a container: the folder, its files of the
+# limit and of what is used, and how the names in its memory.stat begin.
+CONTAINERS = (
+    ("/sys/fs/cgroup", "memory.max", "memory.current", ""),
+    ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
 )
 
 
@@ -26,11 +28,33 @@ def measure_memory():
     except (OSError, KeyError, ValueError):  # not Linux
         with contextlib.suppress(AttributeError, OSError, ValueError):  # Windows has no sysconf
             total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limits = []
-    for path in CONTAINER_LIMITS:
-        with contextlib.suppress(OSError, ValueError):  # the file may say "max", which is no limit
-            limits.append(int(Path(path).read_text()))
-    return tuple(None if n is None else min([n, *limits]) for n in (total, available))
+    containers = [measure_container(*container) for container in CONTAINERS]
+    limits, left = zip(*containers, strict=True)
+    return smallest(total, limits), smallest(available, left)
+
+
+def smallest(n, limits):
+    """The smallest of n and those limits that there are; None where n is."""
+    return None if n is None else min([n, *(limit for limit in limits if limit is not None)])
+
+
+def measure_container(folder, limit_file, used_file, scope):
+    """(limit, bytes of it that are not used) of a container; None, both, where there is no limit.
+
+    The files that the system keeps in memory are not counted as used: they are dropped as soon as
+    the memory is needed.
+    """
+    folder = Path(folder)
+    try:
+        limit = int((folder / limit_file).read_text())
+    except (OSError, ValueError):  # no container, or "max", which is no limit
+        return None, None
+    used = 0
+    with contextlib.suppress(OSError, KeyError, ValueError):
+        statistics = dict(map(str.split, (folder / "memory.stat").read_text().splitlines()))
+        cached = sum(int(statistics[f"{scope}{kind}_file"]) for kind in ("active", "inactive"))
+        used = max(0, int((folder / used_file).read_text()) - cached)
+    return limit, max(0, limit - used)
 
 
 def require_memory(model, needed, announcement=""):

@@ -10,6 +10,7 @@ import glob
 import json
 import os
 import re
+import stat
 from pathlib import Path
 
 from files.messages import notice, one_line
@@ -36,31 +37,45 @@ def is_complete(folder):
 
 
 def find_missing(folder):
-    """The names of the files that a folder lacks to be a model. Raises FolderError."""
+    """The names of the files that a folder lacks to be a model.
+
+    Raises FolderError, and OSError where it cannot be told whether a file is there.
+    """
     prefix = find_prefix(folder)
+    index, data = (Path(f"{prefix}{suffix}") for suffix in (".index", ".data-00000-of-00001"))
     needed = [folder / name for name in ("hparams.json", "encoder.json", "vocab.bpe")]
-    needed.append(prefix.with_name(f"{prefix.name}.index"))
-    missing = [path.name for path in needed if not os.path.isfile(path)]
-    if not glob.glob(f"{glob.escape(str(prefix))}.data-*-of-*"):
-        missing.append(f"{prefix.name}.data-00000-of-00001")
+    missing = [path.name for path in [*needed, index, data] if not is_file(path)]
+    if data.name in missing and glob.glob(f"{glob.escape(str(prefix))}.data-*-of-?????"):
+        missing.remove(data.name)  # the weights are in several files
     return missing
+
+
+def is_file(path):
+    """Whether a file is there. Raises OSError where the system does not tell: unlike
+    os.path.isfile, for which a file in a folder without permission is not there."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def find_prefix(folder):
     """The path that the weights' files begin with: the file "checkpoint" says, else model.ckpt.
 
-    Raises FolderError.
+    Raises FolderError, and OSError where it cannot be told whether "checkpoint" is there.
     """
     path = folder / "checkpoint"
-    if not os.path.isfile(path):
+    if not is_file(path):
         return folder / "model.ckpt"
     try:
         name = parse_checkpoint_state(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise FolderError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
         raise FolderError(f"{path}: {one_line(error)}") from error
     prefix = folder / name
     if not prefix.resolve().is_relative_to(folder.resolve()):
-        raise FolderError(f"{path} points out of its folder, to {name}; give the bare name there")
+        raise FolderError(f"{path} points out of its folder, to {name}")
     return prefix
 
 
@@ -71,7 +86,7 @@ def parse_checkpoint_state(text):
     """
     match = re.search(r'^model_checkpoint_path: *"([^"\\\x00-\x1f]{1,200})" *$', text, re.MULTILINE)
     if not match:
-        raise FolderError('has no line such as model_checkpoint_path: "model.ckpt"')
+        raise FolderError("does not name a checkpoint")
     return match[1]
 
 
@@ -113,16 +128,12 @@ def parse_json_object(text):
 def check_file(name, part, hparams, shapes):
     """Raise ValueError unless a file of a released model, lying under `part`, is what it should be.
 
-    hparams, shapes: of the model. vocab.bpe is the vocabulary's own matter, and passes. Of the
+    hparams, shapes: of the model. The vocabulary's files are checked elsewhere, and pass. Of the
     weights every tensor is compared with its checksum; their index lies beside them.
     """
     if name == "hparams.json":
         if (found := parse_hparams(part.read_text("utf-8"))) != hparams:
             raise FolderError(f"is of another model: {found}")
-    elif name == "encoder.json":
-        n_tokens = len(parse_json_object(part.read_text("utf-8")))
-        if n_tokens != hparams["n_vocab"]:
-            raise FolderError(f"has {n_tokens} tokens instead of {hparams['n_vocab']}")
     elif name == "checkpoint":
         if parse_checkpoint_state(part.read_text("utf-8")) != "model.ckpt":
             raise FolderError("names another checkpoint than model.ckpt")
@@ -150,14 +161,19 @@ def verify_once(prefix):
     Small files are checked every time, as it takes no time. Of large ones a note is left in the
     folder, and they are checked again only when size or date differ from it.
     """
-    state = stat_files(prefix)
-    if is_large(state):
-        with contextlib.suppress(OSError, ValueError):
-            if json.loads((prefix.parent / VERIFIED).read_text("utf-8")) == state:
-                return
+    if is_large(stat_files(prefix)):
+        if was_verified(prefix):
+            return
         notice(f"comparing the weights in {prefix.parent} with their checksums")
     read_checkpoint(prefix, verify=True)
     note_verified(prefix)
+
+
+def was_verified(prefix):
+    """Whether a note says that these files, of this size and date, were compared already."""
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads((prefix.parent / VERIFIED).read_text("utf-8")) == stat_files(prefix)
+    return False
 
 
 def note_verified(prefix):
@@ -170,9 +186,12 @@ def note_verified(prefix):
 
 def stat_files(prefix):
     """{name: [bytes, date in ns]} of a checkpoint's files."""
-    paths = [Path(f"{prefix}.index"), *prefix.parent.glob(f"{glob.escape(prefix.name)}.data-*")]
-    stats = {path.name: path.stat() for path in paths}
-    return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
+    paths = [
+        Path(f"{prefix}.index"),
+        *prefix.parent.glob(f"{glob.escape(prefix.name)}.data-*-of-?????"),
+    ]
+    found = {path.name: path.stat() for path in paths}
+    return {name: [status.st_size, status.st_mtime_ns] for name, status in found.items()}
 
 
 def is_large(state):

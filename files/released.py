@@ -1,14 +1,23 @@
-"""The models that OpenAI released: their names, their sizes, and fetching one.
+"""The models that OpenAI released: their names, sizes and vocabulary, and fetching one.
 
-What a model's parameters are, what memory it needs and whether a vocabulary can be one is known
-elsewhere, and passed in.
+What a model's parameters are and what memory it needs is known elsewhere, and passed in.
 """
 
+import errno
+import hashlib
 import os
 
 from files.download import DiskError, DownloadError, fetch_missing
-from files.messages import readable
-from files.openai_folder import DATA, FILES, INDEX, SIZES, check_file, note_verified
+from files.messages import explain, readable
+from files.openai_folder import (
+    DATA,
+    FILES,
+    INDEX,
+    SIZES,
+    FolderError,
+    check_file,
+    note_verified,
+)
 
 BASE_URL = "https://openaipublic.blob.core.windows.net/gpt-2/models"  # or $GPT2_BASE_URL
 RELEASED = {
@@ -18,6 +27,13 @@ RELEASED = {
     "1558M": (50257, 1024, 1600, 25, 48),
     "117M": (50257, 1024, 768, 12, 12),  # the first names of 124M and 355M, from before
     "345M": (50257, 1024, 1024, 16, 24),  # the parameters were counted with care
+}
+
+# SHA-256 of the vocabulary, which all of them share. Nothing else can tell that two merges have
+# changed places; with such a vocabulary the model would read other tokens than it was trained on.
+VOCABULARY = {
+    "encoder.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
+    "vocab.bpe": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
 }
 
 
@@ -31,13 +47,29 @@ def released_hparams(model):
     return dict(zip(SIZES, RELEASED[model], strict=True))
 
 
-def fetch_released(model, folder, shapes, weights, memory, check_merges):
+def check_vocabulary(folder):
+    """Raise FolderError, which names the file, unless a folder's vocabulary is OpenAI's.
+
+    Raises OSError where it cannot be read.
+    """
+    for name in VOCABULARY:
+        try:
+            check_vocabulary_file(name, folder / name)
+        except FolderError as error:
+            raise FolderError(f"{folder / name} {error}") from None
+
+
+def check_vocabulary_file(name, path):
+    """Raise FolderError unless a file is OpenAI's encoder.json or vocab.bpe, as its name says."""
+    if hashlib.sha256(path.read_bytes()).hexdigest() != VOCABULARY[name]:
+        raise FolderError(f"is not OpenAI's {name}: its SHA-256 is another")
+
+
+def fetch_released(model, folder, shapes, weights, memory):
     """Fetch what a folder lacks of one of OpenAI's models.
 
     shapes: of the model's parameters, a tree with tuples for its leaves
     weights, memory: bytes of the data file, and bytes that it takes to run the model
-    check_merges: called with the path of a finished vocab.bpe, still a .part beside encoder.json;
-        raises ValueError that says what is wrong with it
 
     The small files come first, so that anything wrong shows before gigabytes are fetched. Raises
     DownloadError: one line that says what, where, what to do. After that, as after Ctrl-C or a
@@ -47,8 +79,8 @@ def fetch_released(model, folder, shapes, weights, memory, check_merges):
     hparams = released_hparams(model)
 
     def check(name, part):
-        if name == "vocab.bpe":
-            check_merges(part)
+        if name in VOCABULARY:
+            check_vocabulary_file(name, part)
         else:
             check_file(name, part, hparams, shapes)
 
@@ -58,7 +90,7 @@ def fetch_released(model, folder, shapes, weights, memory, check_merges):
             folder,
             sizes=dict.fromkeys(FILES) | {DATA: weights},
             check=check,
-            partners={"vocab.bpe": "encoder.json", DATA: INDEX},
+            partners={DATA: INDEX},
             announcement=f"downloading {model} from {url} into {folder}: {readable(weights)} of "
             f"disk, and {readable(memory)} of memory to run it",
         )
@@ -70,12 +102,18 @@ def fetch_released(model, folder, shapes, weights, memory, check_merges):
 
 def explain_failure(error, url, folder):
     """The line that says why the files at url did not come into a folder, and what to do."""
-    room = "make room or give another place with --models-dir or GPT2_MODELS_DIR"
+    elsewhere = "give another place with --models-dir or GPT2_MODELS_DIR"
     if isinstance(error, DiskError):
-        return f"{error}; {room}"
+        return f"{error}; make room or {elsewhere}"
     if isinstance(error, DownloadError):
+        mirror = "set GPT2_BASE_URL to a mirror"
+        if os.environ.get("GPT2_BASE_URL"):
+            mirror = "set GPT2_BASE_URL to another mirror, or unset it to ask OpenAI's server"
         return (
-            f"{error}; run again later, or set GPT2_BASE_URL to a mirror, or put "
-            f"{', '.join(FILES)} from {url}/ into {folder} yourself"
+            f"{error}; run again later, or {mirror}, or put {', '.join(FILES)} from {url}/ into "
+            f"{folder} yourself"
         )
-    return f"cannot write to {folder}: {error.strerror or error}; {room}, then run again"
+    if error.errno in (errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO):  # not the place's
+        return explain(error, "")
+    room = "" if isinstance(error, PermissionError) else "make room or "
+    return f"cannot write to {folder}: {error.strerror or error}; {room}{elsewhere}, then run again"

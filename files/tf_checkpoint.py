@@ -95,7 +95,7 @@ class Checkpoint(Mapping):
         """Compare the bytes of every tensor of a supported type with their checksum."""
         for name, entry in self._entries.items():
             if entry.dtype in DTYPES and _masked_crc32c(self._bytes(entry)) != entry.crc32c:
-                damage = f"the bytes of {name!r} do not match their checksum, fetch the file again"
+                damage = f"the bytes of {name!r} do not match their checksum"
                 raise CheckpointError(f"{self._prefix}.data-*: {damage}")
 
 
@@ -487,12 +487,17 @@ def _masked_crc32c(data):
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def write_checkpoint(prefix, tensors):
+def write_checkpoint(prefix, tensors, beside=None):
     """Write {name: array of float32 or float16} as a checkpoint of one shard.
 
-    Both files are written whole under temporary names, *.tmp, before they take the place of a
-    checkpoint that was there; when anything fails, that one stays. The arrays may be views of
-    it. There must not be two writers at once. Raises CheckpointError.
+    beside: {path: content} of files that belong to these weights alone, such as the vocabulary (see
+        files/whole.py); they take their names in this order, before the weights do
+
+    All files are written whole under temporary names, *.tmp, before the first takes the place of
+    one that was there; when anything fails until then, nothing has changed. After that there is no
+    index until all others have their names: a process that is killed leaves the old files, or the
+    new ones, or no checkpoint that could be read. The arrays may be views of the old one. There
+    must not be two writers at once. Raises CheckpointError.
     """
     if len(tensors) > MAX_TENSORS:
         raise CheckpointError(f"{prefix}: more than {MAX_TENSORS} tensors could not be read again")
@@ -505,32 +510,38 @@ def write_checkpoint(prefix, tensors):
     pairs = sorted((name.encode(), tensor) for name, tensor in tensors.items())
     index, data = Path(f"{prefix}.index"), Path(f"{prefix}.data-00000-of-00001")
     contents = {
+        **(beside or {}),
         data: lambda file: file.writelines(_bytes_of(tensor) for _, tensor in pairs),
         index: lambda file: file.write(_build_table(_build_entries(pairs))),
     }
+    for path in contents:
+        _require(not path.is_dir(), f"{path}: is a directory")
     with _errors_of(index):
-        _require(not index.is_dir(), "is a directory")
         write_whole(contents, rename=_swap_in)
 
 
 def _swap_in(temporary):
-    """Give both files their names, with no moment at which an index has the other's data.
+    """Give all files their names, with no moment at which an index is beside what is not its own.
 
-    temporary: {temporary name: name} of the data file and of the index, in this order. A reader
-    that comes in between finds no index.
+    temporary: {temporary name: name}, the index last. A reader that comes in between finds none.
     """
-    (data_part, data), (index_part, index) = temporary.items()
+    parts = list(temporary)
+    index = temporary[parts[-1]]
     old_index = Path(f"{index}.old")
     old_index.unlink(missing_ok=True)
     try:
         if index.exists():
             os.replace(index, old_index)
-        os.replace(data_part, data)
-        os.replace(index_part, index)
-    except BaseException:  # even an interrupt leaves the index of the data in place
-        fitting = old_index if data_part.exists() else index_part
-        if fitting.exists():
-            os.replace(fitting, index)
+        for part in parts:
+            os.replace(part, temporary[part])
+    except BaseException:
+        # An interrupt must not cost both. Where a file cannot take its name, there is no index.
+        with contextlib.suppress(OSError):
+            if parts[0].exists():
+                os.replace(old_index, index)
+            else:
+                for part in filter(Path.exists, parts):
+                    os.replace(part, temporary[part])
         raise
     finally:
         if index.exists():

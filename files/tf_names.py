@@ -24,7 +24,8 @@ def name_tensors(params):
 def nest_tensors(tensors, shapes):
     """{"blocks": [{"attn": {"c_attn": {"w": [n_in, n_out], ...: float32, nested like `shapes`.
 
-    tensors: {TensorFlow's name: array of float32 or float16}, of which float32 is not copied
+    tensors: {TensorFlow's name: array of float32 or float16}, of which float32 is not copied; the
+        results are read-only either way
     shapes: the shape of each parameter, a tuple, nested like params
 
     Raises ValueError that names the tensor when one is missing, left over, of another shape or of
@@ -55,7 +56,7 @@ def is_weight(name):
 
 
 def find_tensor(tensors, name, shape):
-    """The tensor of this name as float32; ValueError unless it is there in its shape."""
+    """The tensor of this name as float32, read-only; ValueError unless it is there in its shape."""
     if name not in tensors:
         raise ValueError(f"no tensor {name} (of shape {shape}); are both of the same model?")
     array = tensors[name]
@@ -63,4 +64,6 @@ def find_tensor(tensors, name, shape):
         raise ValueError(f"{name} is of shape {array.shape}, expected {shape}")
     if array.dtype not in (np.float32, np.float16):
         raise ValueError(f"{name} is {array.dtype}, expected float32 (or float16)")
-    return array.astype(np.float32, copy=False)
+    array = array.astype(np.float32, copy=False).view()  # a view: `tensors` stay as they are
+    array.flags.writeable = False
+    return array

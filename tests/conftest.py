@@ -122,12 +122,13 @@ def server(files, monkeypatch):
     from file_server import Server
     from files import download as fetching
     from files import released
-    from helpers import HPARAMS
+    from helpers import HPARAMS, vocabulary_digests
 
     server = Server(dict(files))
     monkeypatch.setenv("GPT2_BASE_URL", f"{server.url}/models/")
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setattr(released, "RELEASED", {"124M": tuple(HPARAMS.values())})
+    monkeypatch.setattr(released, "VOCABULARY", vocabulary_digests(files))
     monkeypatch.setattr(fetching, "CHUNK", 1000)
     monkeypatch.setattr(fetching, "READ_TIMEOUT", 0.2)
     monkeypatch.setattr(fetching, "ATTEMPTS", 3)

@@ -129,10 +129,10 @@ def status(code, **headers):
 
 
 def assert_complete(folder, files):
-    """Every file is there as served, and besides the lock nothing else."""
+    """Every file is there as served, and nothing else."""
     for name in FILES:
         assert (folder / name).read_bytes() == files[name], name
-    assert sorted(path.name for path in folder.iterdir()) == sorted([*FILES, "download.lock"])
+    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
 
 
 def refusal(models_dir):

@@ -1,5 +1,6 @@
 """What several test files need: small models, golden answers, a small vocabulary."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -52,6 +53,12 @@ def make_model(folder, tensors=None):
     (folder / "checkpoint").write_text('model_checkpoint_path: "model.ckpt"\n', "utf-8")
     write_checkpoint(folder / "model.ckpt", make_tensors() if tensors is None else tensors)
     return folder
+
+
+def vocabulary_digests(files):
+    """What released.VOCABULARY would be if {name: bytes} were OpenAI's files."""
+    names = "encoder.json", "vocab.bpe"
+    return {name: hashlib.sha256(files[name]).hexdigest() for name in names}
 
 
 def copy_mini_vocabulary(folder, encoder_json=None, vocab_bpe=None):

@@ -1,6 +1,7 @@
 """Downloads survive a hostile server, and nothing wrong gets the name of a model's file."""
 
 import errno
+import json
 import os
 import re
 import shutil
@@ -18,8 +19,10 @@ import urllib3
 import utils
 from file_server import TOO_LATE, assert_complete, cut, refusal, send, stall_after, status
 from files import download as fetching
+from files import released
+from files.lock import try_lock
 from files.openai_folder import DATA, FILES, INDEX
-from helpers import HPARAMS
+from helpers import HPARAMS, vocabulary_digests
 from utils import download
 
 
@@ -99,13 +102,14 @@ def test_azures_old_answers_are_understood(server, files, tmp_path):
     assert dates == [None, "Mon, 01 Sep 2014 09:37:09 GMT"]
 
 
-def test_a_new_version_is_fetched_from_its_beginning(server, files, tmp_path):
+def test_a_new_version_is_fetched_from_its_beginning(server, files, tmp_path, monkeypatch):
     server.faults["encoder.json"] = [cut(2000), status(404)]
     refusal(tmp_path)
     part = fetching.part_of(tmp_path / "124M" / "encoder.json")
     assert part.read_bytes() == files["encoder.json"][:2000]
     server.etag = '"2"'
     server.files["encoder.json"] = files["encoder.json"].replace(b", ", b",  ")
+    monkeypatch.setattr(released, "VOCABULARY", vocabulary_digests(server.files))
     assert_complete(download("124M", tmp_path), server.files)
     asked = [headers["If-Range"] for name, headers in server.requests if name == "encoder.json"]
     assert asked == [None, '"1"', '"1"']
@@ -300,6 +304,142 @@ def test_silence_is_a_fault_that_passes(server, files, tmp_path, capfd):
     assert "read timeout=0.2" in capfd.readouterr().err
 
 
+def drip(n, chunked=False):
+    """Send n bytes of the file, and from then on a byte now and then."""
+
+    def answer(handler, body):
+        headers = {"Transfer_Encoding": "chunked"} if chunked else {"Content_Length": len(body)}
+        send(handler, 200, length="none", ETag='"1"', **headers)
+        for i in range(-1, len(body)):
+            piece = body[:n] if i < 0 else body[n + i : n + i + 1]
+            handler.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece) if chunked else piece)
+            if handler.server_of_files.released.wait(0.01):
+                return
+
+    return answer
+
+
+@pytest.fixture
+def demanding(monkeypatch):
+    """A download that expects 10,000 bytes a second, over a tenth of a second."""
+    monkeypatch.setattr(fetching, "SLOWEST", 10_000)
+    monkeypatch.setattr(fetching, "WINDOW", 0.1)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("n", [1, 20_000])
+def test_a_server_that_drips_is_a_fault_that_passes(
+    server, files, tmp_path, demanding, capfd, n, chunked
+):
+    server.faults[DATA] = [drip(n, chunked)]
+    assert_complete(download("124M", tmp_path), files)
+    assert len(server.ranges(DATA)) == 2 and server.starts(DATA)[1] >= n - n % fetching.CHUNK
+    lines = capfd.readouterr().err
+    seen = re.search(
+        r"the server is too slow \((\d+) bytes in 0\.1 s, ([\d.]+) bytes/s\); t", lines
+    )
+    assert int(seen[1]) < 1000 and float(seen[2]) == 10 * int(seen[1])
+
+
+@pytest.mark.parametrize("name", ["hparams.json", DATA])
+def test_a_server_that_always_drips_is_given_up(server, files, tmp_path, demanding, name):
+    server.faults[name] = [drip(1)] * 99
+    message = refusal(tmp_path)
+    assert f"/124M/{name}: the server is too slow (" in message and "GPT2_BASE_URL" in message
+    assert len(server.ranges(name)) == fetching.ATTEMPTS
+
+
+def test_a_server_that_sends_little_and_then_drips_each_time_is_given_up(
+    server, tmp_path, demanding
+):
+    def drip_on(handler, body):
+        start = int(re.findall(r"\d+", handler.headers.get("Range", "0"))[0])
+        headers = {"Content_Range": f"bytes {start}-{len(body) - 1}/{len(body)}", "ETag": '"1"'}
+        send(handler, 206 if start else 200, length=len(body) - start, **headers)
+        handler.wfile.write(body[start : start + fetching.CHUNK])
+        while not handler.server_of_files.released.wait(0.01):
+            handler.wfile.write(b"x")
+
+    server.faults[DATA] = [drip_on] * 99
+    assert "the server is too slow (" in refusal(tmp_path)
+    assert server.starts(DATA)[-1] >= 2 * fetching.CHUNK
+    assert len(server.ranges(DATA)) == fetching.ATTEMPTS
+
+
+def test_answers_that_drip_are_given_up(server, files, tmp_path, monkeypatch):
+    def drip_headers(handler, body):
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nServer: ")
+        while not handler.server_of_files.released.wait(0.01):
+            handler.wfile.write(b"x")
+
+    monkeypatch.setattr(fetching, "ANSWER_TIMEOUT", 0.1)
+    server.faults[INDEX] = [drip_headers] * 2
+    assert_complete(download("124M", tmp_path), files)
+    server.faults[INDEX] = [drip_headers] * 9
+    (tmp_path / "124M" / INDEX).unlink()
+    assert f"/124M/{INDEX}: no whole answer came in 0.1 s" in refusal(tmp_path)
+    assert len(server.ranges(INDEX)) == 3 + fetching.ATTEMPTS
+
+
+def test_a_slow_line_is_waited_for(server, files, tmp_path, monkeypatch, capfd):
+    def serve_slowly(handler, body):
+        send(handler, 200, length=len(body))
+        for start in range(0, len(body), 200):
+            handler.wfile.write(body[start : start + 200])
+            time.sleep(0.01)
+
+    monkeypatch.setattr(fetching, "CHUNK", 100)
+    monkeypatch.setattr(fetching, "SLOWEST", 500)
+    monkeypatch.setattr(fetching, "WINDOW", 0.1)
+    server.faults = {name: [serve_slowly] for name in FILES if name != DATA}
+    assert_complete(download("124M", tmp_path), files)
+    assert len(server.requests) == len(FILES)
+
+
+HOSTILE = "\x1b[2J\x9b31m\x07"
+
+
+def answer_hostile(code, reason="OK", **headers):
+    """An answer whose reason and headers have control characters in them."""
+
+    def answer(handler, body):
+        handler.send_response(code, reason)
+        for name, value in ({"Content_Length": 0} | headers).items():
+            handler.send_header(name.replace("_", "-"), str(value))
+        handler.end_headers()
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        answer_hostile(404, HOSTILE),
+        answer_hostile(503, HOSTILE),
+        answer_hostile(416, HOSTILE),
+        answer_hostile(200, HOSTILE, ETag=f'"{HOSTILE}"', Content_Type=f"text/html{HOSTILE}"),
+        answer_hostile(206, HOSTILE, Content_Range=HOSTILE, ETag=f'"{HOSTILE}"'),
+        answer_hostile(206, Content_Range=f"bytes 0-9/10{HOSTILE}"),
+        answer_hostile(302, HOSTILE, Location=f"http://127.0.0.1:1/{HOSTILE}"),
+        answer_hostile(302, Location=f"{HOSTILE}://there"),
+        answer_hostile(302, Location=f"http://{HOSTILE}/"),
+        answer_hostile(200, Content_Encoding=HOSTILE),
+        answer_hostile(200, Transfer_Encoding=f"chunked{HOSTILE}"),
+        lambda handler, body: handler.wfile.write(HOSTILE.encode() + b"\r\n\r\n"),
+        lambda handler, body: handler.wfile.write(b"HTTP/1.1 " + HOSTILE.encode() + b"\r\n\r\n"),
+    ],
+)
+def test_a_servers_control_characters_do_not_reach_the_terminal(server, tmp_path, capfd, answer):
+    server.faults["encoder.json"] = [answer] * 9
+    message = refusal(tmp_path)
+    notices = capfd.readouterr().err
+    assert message.isprintable() and notices.replace("\n", "").isprintable()
+    server.faults["encoder.json"] = [cut(100)] + [answer] * 9  # between attempts
+    message = refusal(tmp_path)
+    notices = capfd.readouterr().err
+    assert message.isprintable() and notices.replace("\n", "").isprintable()
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_an_html_page_instead_of_a_file(server, files, tmp_path, name):
     server.faults[name] = [html]
@@ -346,7 +486,7 @@ def test_a_file_that_fails_its_check_goes_with_its_partner(server, tmp_path):
     with pytest.raises(fetching.DownloadError) as caught:
         fetch_two(server, tmp_path, check)
     assert str(caught.value) == f"{server.url}/b: does not fit a"
-    assert os.listdir(tmp_path) == ["download.lock"]
+    assert os.listdir(tmp_path) == []
 
 
 def test_room_is_needed_for_what_is_lacking_of_all_files(server, tmp_path, monkeypatch):
@@ -468,9 +608,10 @@ def test_control_c_keeps_the_part_file_and_passes_on(server, files, tmp_path, mo
 
 
 PROGRAM = f"""
-import sys, utils
+import json, sys, utils
 from files import download, released
 released.RELEASED = {{"124M": {tuple(HPARAMS.values())}}}
+released.VOCABULARY = json.loads(sys.argv[2])
 download.CHUNK, download.LOCK_WAIT = 1000, 0.01
 utils.download("124M", sys.argv[1])
 """
@@ -478,7 +619,7 @@ utils.download("124M", sys.argv[1])
 
 def start_download(models_dir):
     return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(models_dir)],
+        [sys.executable, "-c", PROGRAM, str(models_dir), json.dumps(released.VOCABULARY)],
         cwd=Path(utils.__file__).parent,
         stderr=subprocess.PIPE,
         text=True,
@@ -490,6 +631,31 @@ def wait_until(condition):
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+def test_a_lock_that_was_removed_while_it_was_waited_for_is_no_lock(tmp_path, monkeypatch):
+    path = tmp_path / "lock"
+    with open(path, "a") as first:
+        assert try_lock(first)
+        waited = []
+
+        def release_and_remove(seconds):
+            waited.append(seconds)
+            path.unlink()
+            first.close()
+
+        monkeypatch.setattr(time, "sleep", release_and_remove)
+        with fetching.hold_lock(path):
+            assert len(waited) == 1
+            with open(path, "a") as another:
+                assert not try_lock(another)
+    assert not path.exists()
+
+
+def test_a_failed_download_leaves_no_lock(server, tmp_path):
+    server.faults["hparams.json"] = [status(404)]
+    refusal(tmp_path)
+    assert os.listdir(tmp_path / "124M") == []
 
 
 def test_killed_half_way_and_run_again(server, files, tmp_path):

@@ -9,11 +9,16 @@ from files.memory import LowMemoryError, measure_memory, require_memory
 
 
 @pytest.fixture
-def limits(tmp_path, monkeypatch):
-    """The files that say a container's limits, none of them there yet."""
-    paths = tmp_path / "memory.max", tmp_path / "memory.limit_in_bytes"
-    monkeypatch.setattr(memory, "CONTAINER_LIMITS", paths)
-    return paths
+def containers(tmp_path, monkeypatch):
+    """The folders of control groups of version 2 and 1, with no files in them yet."""
+    folders = tmp_path / "2", tmp_path / "1"
+    for folder in folders:
+        folder.mkdir()
+    described = [
+        (folder, *rest) for folder, (_, *rest) in zip(folders, memory.CONTAINERS, strict=True)
+    ]
+    monkeypatch.setattr(memory, "CONTAINERS", described)
+    return folders
 
 
 @pytest.fixture
@@ -31,28 +36,61 @@ def meminfo(tmp_path, monkeypatch):
 LINUX = "MemTotal:       2048 kB\nMemFree:   5 kB\nMemAvailable:   1000 kB\nHugePages_Total: 0\n"
 
 
-def test_linux_tells_both(limits, meminfo):
+def test_linux_tells_both(containers, meminfo):
     meminfo(LINUX)
     assert measure_memory() == (2048 * 1024, 1000 * 1024)
 
 
-def test_a_containers_limit_counts(limits, meminfo):
+def test_a_containers_limit_counts_the_smaller_where_there_are_two(containers, meminfo):
     meminfo(LINUX)
+    limits = containers[0] / "memory.max", containers[1] / "memory.limit_in_bytes"
     limits[0].write_text("max\n")
     assert measure_memory() == (2048 * 1024, 1000 * 1024)
     limits[1].write_text("1234567\n")
     assert measure_memory() == (1234567, 1000 * 1024)
     limits[0].write_text("123456\n")
     assert measure_memory() == (123456, 123456)
+    limits[0].write_text("1234568\n")
+    limits[1].write_text("123457\n")
+    assert measure_memory() == (123457, 123457)
+    limits[1].write_text("9223372036854771712\n")  # how version 1 says that there is none
+    assert measure_memory() == (1234568, 1000 * 1024)
+
+
+@pytest.mark.parametrize("version", [2, 1])
+def test_what_a_container_uses_is_not_available_but_for_files_in_memory(
+    containers, meminfo, version
+):
+    meminfo(LINUX)
+    folder = containers[2 - version]
+    limit, used = {
+        2: ("memory.max", "memory.current"),
+        1: ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+    }[version]
+    scope = {2: "", 1: "total_"}[version]
+    (folder / limit).write_text("500000\n")
+    (folder / used).write_text("400000\n")
+    assert measure_memory() == (500000, 500000)  # nobody tells what of it are files
+    files = f"{scope}inactive_file 100000\n{scope}active_file 50000\n"
+    statistics = f"cache 7\ninactive_file 1\nactive_file 2\n{files}shmem 9\n"
+    (folder / "memory.stat").write_text(statistics)
+    assert measure_memory() == (500000, 250000)
+    (folder / used).write_text("700000\n")
+    assert measure_memory() == (500000, 0)
+    (folder / used).write_text("1000\n")
+    assert measure_memory() == (500000, 500000)
+    for odd in ("odd", f"{scope}inactive_file\n", f"{scope}inactive_file x\n"):
+        (folder / "memory.stat").write_text(odd)
+        assert measure_memory() == (500000, 500000)
 
 
 @pytest.mark.parametrize("text", ["", "MemTotal: 2048 kB\n", "MemTotal: much\n", "no colon\n"])
-def test_elsewhere_the_total_comes_from_sysconf(limits, meminfo, monkeypatch, text):
+def test_elsewhere_the_total_comes_from_sysconf(containers, meminfo, monkeypatch, text):
     meminfo(text)
     monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 10}.get)
     assert measure_memory() == (40960, None)
     monkeypatch.delattr(os, "sysconf")
-    limits[0].write_text("123456\n")
+    (containers[0] / "memory.max").write_text("123456\n")
     assert measure_memory() == (None, None)
 
 

@@ -1,5 +1,6 @@
 """files/released.py: what is fetched is one of OpenAI's models, and a failure says what to do."""
 
+import errno
 import os
 import re
 import shutil
@@ -7,12 +8,19 @@ from pathlib import Path
 
 import pytest
 
+from encoder import get_encoder
 from file_server import assert_complete, refusal
 from files import download as fetching
 from files import openai_folder, released
 from files.download import DiskError, DownloadError
-from files.openai_folder import DATA, FILES, INDEX
-from files.released import explain_failure, fetch_released, is_released, released_hparams
+from files.openai_folder import DATA, FILES, INDEX, FolderError
+from files.released import (
+    check_vocabulary,
+    explain_failure,
+    fetch_released,
+    is_released,
+    released_hparams,
+)
 from helpers import HPARAMS, make_model, make_tensors
 from utils import download, load_encoder_hparams_and_params, shapes
 
@@ -30,25 +38,21 @@ def test_a_released_model_has_a_name_and_hparams():
         assert not is_released(model)
 
 
-def test_sizes_and_checks_are_the_callers(server, files, tmp_path, capfd):
-    parts = []
-
-    def fetch(check_merges):
-        sizes = len(files[DATA]), 3 * 10**9
-        fetch_released("124M", tmp_path, shapes(HPARAMS), *sizes, check_merges)
-
-    def refuse(part):
-        raise ValueError("no\nmerges")
-
+def test_sizes_are_the_callers_and_a_failure_says_where_the_files_are(
+    server, files, tmp_path, monkeypatch, capfd
+):
+    sizes = len(files[DATA]), 3 * 10**9
     url = f"{server.url}/models/124M"
+    server.files["vocab.bpe"] = b"no merges"
     with pytest.raises(DownloadError) as caught:
-        fetch(refuse)
+        fetch_released("124M", tmp_path, shapes(HPARAMS), *sizes)
     assert str(caught.value) == (
-        f"{url}/vocab.bpe: no merges; run again later, or set GPT2_BASE_URL to a mirror, or put "
+        f"{url}/vocab.bpe: is not OpenAI's vocab.bpe: its SHA-256 is another; run again later, or "
+        "set GPT2_BASE_URL to another mirror, or unset it to ask OpenAI's server, or put "
         f"{', '.join(FILES)} from {url}/ into {tmp_path} yourself"
     )
-    fetch(parts.append)
-    assert parts == [fetching.part_of(tmp_path / "vocab.bpe")]
+    server.files["vocab.bpe"] = files["vocab.bpe"]
+    fetch_released("124M", tmp_path, shapes(HPARAMS), *sizes)
     assert_complete(tmp_path, files)
     announced = (
         f"downloading 124M from {url} into {tmp_path}: 0.1 MB of disk, and 3.0 GB of memory to "
@@ -60,14 +64,35 @@ def test_sizes_and_checks_are_the_callers(server, files, tmp_path, capfd):
 @pytest.mark.parametrize(
     ("error", "line"),
     [
-        (DiskError("no room"), "no room; make room or "),
+        (DiskError("no room"), "no room; make room or give another place "),
         (DownloadError("no file"), "no file; run again later, or set GPT2_BASE_URL to a mirror, "),
-        (OSError(28, "full"), "cannot write to here: full; make room or "),
-        (OSError("odd"), "cannot write to here: odd; make room or "),
+        (OSError(errno.ENOSPC, "full"), "cannot write to here: full; make room or give another "),
+        (OSError("odd"), "cannot write to here: odd; make room or give another place "),
+        (OSError(errno.EACCES, "denied"), "cannot write to here: denied; give another place "),
+        (OSError(errno.ENOMEM, "memory", "a"), "a: memory; close other programs or take a smaller"),
+        (OSError(errno.EMFILE, "too many", "a"), "a: too many; try again"),
+        (OSError(errno.EIO, "I/O", "a"), "a: I/O; try again"),
     ],
 )
-def test_a_failure_says_what_to_do(error, line):
+def test_a_failure_says_what_to_do(monkeypatch, error, line):
+    monkeypatch.delenv("GPT2_BASE_URL", raising=False)
     assert explain_failure(error, "http://there", "here").startswith(line)
+
+
+def test_the_pinned_vocabulary_is_openais(shared, tmp_path):
+    check_vocabulary(shared("gpt2-vocab"))
+
+
+def test_two_merges_that_have_changed_places_are_noticed(shared, tmp_path):
+    merges = (shared("gpt2-vocab") / "vocab.bpe").read_bytes().split(b"\n")
+    merges[1000], merges[1001] = merges[1001], merges[1000]
+    (tmp_path / "vocab.bpe").write_bytes(b"\n".join(merges))
+    (tmp_path / "encoder.json").write_bytes((shared("gpt2-vocab") / "encoder.json").read_bytes())
+    assert get_encoder(tmp_path).n_vocab == 50257  # by itself there is nothing wrong with it
+    with pytest.raises(FolderError) as caught:
+        check_vocabulary(tmp_path)
+    path = tmp_path / "vocab.bpe"
+    assert str(caught.value) == f"{path} is not OpenAI's vocab.bpe: its SHA-256 is another"
 
 
 def test_a_large_download_is_not_compared_with_its_checksums_again(
@@ -95,9 +120,9 @@ def test_anything_else_instead_of_a_file(server, files, tmp_path, name, content)
     [
         ("hparams.json", b'"n_layer": 2', b'"n_layer": 3'),
         ("encoder.json", b'"hell": 258, ', b""),
+        ("encoder.json", b'"he": 256, "hel": 257', b'"he": 257, "hel": 256'),
         ("vocab.bpe", b"he l\n", b""),
-        ("vocab.bpe", b"hel l\n", b"hel "),
-        ("vocab.bpe", b"hel l\n", b"e l\n"),
+        ("vocab.bpe", b"he l\nhel l\n", b"hel l\nhe l\n"),
         ("checkpoint", b"model.ckpt", b"model"),
     ],
 )
@@ -130,24 +155,12 @@ def test_an_index_that_does_not_belong_to_the_weights_is_fetched_again(server, f
     assert_complete(download("124M", tmp_path), files)
 
 
-def test_a_vocabulary_that_does_not_fit_its_merges_is_fetched_again(server, files, tmp_path):
-    server.files["encoder.json"] = files["encoder.json"].replace(b'"hell"', b'"hall"')
-    assert "/124M/vocab.bpe: " in refusal(tmp_path)
-    server.files["encoder.json"] = files["encoder.json"]
+def test_of_the_vocabulary_only_the_file_that_is_wrong_is_fetched_again(server, files, tmp_path):
+    server.files["vocab.bpe"] = files["vocab.bpe"].replace(b"he l\nhel l", b"hel l\nhe l")
+    assert "/124M/vocab.bpe: is not OpenAI's vocab.bpe" in refusal(tmp_path)
+    server.files["vocab.bpe"] = files["vocab.bpe"]
     assert_complete(download("124M", tmp_path), files)
-
-
-@pytest.mark.parametrize(
-    ("content", "problem"),
-    [
-        (b"\xff", "not UTF-8 from byte 0 on"),
-        (b"h e", "no merge makes 'hel', which is in encoder.json"),
-    ],
-)
-def test_a_vocabulary_is_refused_by_the_name_that_it_would_have(server, tmp_path, content, problem):
-    server.files["vocab.bpe"] = content
-    path = tmp_path / "124M" / "vocab.bpe"
-    assert f"/124M/vocab.bpe: {path}: {problem}; run again later" in refusal(tmp_path)
+    assert len(server.ranges("encoder.json")) == 1 and len(server.ranges("vocab.bpe")) == 2
 
 
 def test_an_index_of_two_shards_is_refused_before_the_weights_are_fetched(server, tmp_path):

@@ -37,6 +37,14 @@ def test_float16_becomes_float32():
     np.testing.assert_array_equal(params["wpe"], tensors["model/wpe"].astype(np.float32))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_params_are_read_only_and_the_tensors_stay_as_they_are(dtype):
+    tensors = make_tensors(dtype=dtype)
+    for leaf in leaves(nest_tensors(tensors, SHAPES)):
+        assert not leaf.flags.writeable
+    assert all(tensor.flags.writeable for tensor in tensors.values())
+
+
 def refusal(tensors):
     with pytest.raises(ValueError) as error:
         nest_tensors(tensors, SHAPES)

@@ -1,7 +1,13 @@
 """Model folders are found, checked and loaded, or refused in one line that says why."""
 
+import builtins
+import errno
+import io
+import itertools
 import json
 import os
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -59,6 +65,14 @@ def test_params_are_float32_views_of_the_file_and_as_many_as_counted(tmp_path):
         assert not leaf.flags.owndata and not leaf.flags.writeable
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_params_are_read_only_whatever_they_are_made_of(tmp_path, dtype):
+    _, _, params = load_encoder_hparams_and_params(make_model(tmp_path, make_tensors(dtype=dtype)))
+    for leaf in leaves(params):
+        with pytest.raises(ValueError, match="read-only"):
+            leaf[...] = 0
+
+
 def test_float16_weights_become_float32(tmp_path):
     tensors = make_tensors(dtype=np.float16)
     _, _, params = load_encoder_hparams_and_params(make_model(tmp_path, tensors))
@@ -113,10 +127,91 @@ def test_a_name_wins_over_a_folder_unless_it_is_written_as_a_path(tmp_path, monk
     assert utils.find_folder(here.relative_to(tmp_path), "models").samefile(here)
 
 
-@pytest.mark.parametrize("model", ["124m", "", "no/such/folder", "\0", "a" * 5000])
+@pytest.mark.parametrize("model", ["124m", "", "no/such/folder", "\0", "a" * 5000, Path("b")])
 def test_what_is_neither_a_name_nor_a_folder_is_refused_with_the_names(model):
     message = refusal(model)
     assert "124M, 355M, 774M, 1558M" in message and "./" in message
+
+
+def test_an_empty_name_is_no_model_and_an_empty_models_dir_no_folder(tmp_path, monkeypatch):
+    make_model(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert refusal("").startswith("the name of the model is empty; give one of tales, 124M, ")
+    for model in ("tales", "124M", "."):
+        assert refusal(model, "").startswith("--models-dir is empty; give the path of a folder")
+    monkeypatch.setenv("GPT2_MODELS_DIR", "")
+    assert utils.models_folder() == utils.MODELS_DIR
+
+
+@pytest.mark.parametrize(
+    ("model", "meant"),
+    [
+        ("124m", "124M"),
+        ("124", "124M"),
+        ("gpt2-124M", "124M"),
+        ("models/1558", "1558M"),
+        ("TALES", "tales"),
+        ("tale", "tales"),
+        ("fables", "Fable"),
+        ("models/fable/", "Fable"),
+        ("\x1bhostile", "\ufffdHostile"),
+    ],
+)
+def test_a_name_that_is_nearly_right_is_answered_with_the_right_one(tmp_path, model, meant):
+    for name in ("Fable", "\x1bHostile", "other things"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "fabled").write_text("no folder")
+    assert f"there is no model {model!r} (did you mean {meant}?); give one " in refusal(
+        model, tmp_path
+    )
+
+
+@pytest.mark.parametrize("model", ["small", "xl", "no/such/folder", "x" * 5000])
+def test_a_name_like_no_other_is_answered_with_all_of_them(tmp_path, model):
+    assert "did you mean" not in refusal(model, tmp_path)
+    assert "did you mean" not in refusal(model, tmp_path / "nowhere")
+
+
+def test_a_bare_name_is_a_folder_here_or_in_models_dir(tmp_path, monkeypatch, capfd):
+    there = make_model(tmp_path / "models" / "mine")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert utils.find_folder("mine", tmp_path / "models") == there
+    monkeypatch.setenv("GPT2_MODELS_DIR", "../models")
+    assert utils.find_folder("mine").samefile(there)
+    for path in ("./mine", Path("mine"), "..", os.path.join("models", "mine")):
+        with pytest.raises(ModelError):
+            utils.find_folder(path)
+    monkeypatch.chdir(tmp_path / "models")
+    assert utils.find_folder("mine", "../models").samefile(there)
+    assert capfd.readouterr().err == ""
+
+
+def test_of_two_folders_of_a_name_the_one_here_is_taken_and_a_notice_says_so(
+    tmp_path, monkeypatch, capfd
+):
+    here, there = make_model(tmp_path / "mine"), make_model(tmp_path / "models" / "mine")
+    monkeypatch.chdir(tmp_path)
+    assert utils.find_folder("mine", "models").samefile(here)
+    other = os.path.join("models", "mine")
+    notices = capfd.readouterr().err
+    assert notices == f"--model mine is taken to be {here}; the other folder is --model {other}\n"
+    assert utils.find_folder(other).samefile(there)
+
+    (here / DATA).unlink()  # the one that is whole
+    assert utils.find_folder("mine", "models").samefile(there)
+    other = os.path.join(".", "mine")
+    notices = capfd.readouterr().err
+    assert notices == f"--model mine is taken to be {there}; the other folder is --model {other}\n"
+
+    (there / "checkpoint").write_text("")  # neither
+    assert refusal("mine", "models").startswith("mine is not a whole model folder: ")
+
+
+def test_names_of_known_models_are_no_folders_in_models_dir(tmp_path, monkeypatch):
+    make_model(tmp_path / "tales")
+    monkeypatch.chdir(tmp_path)
+    assert utils.find_folder("tales", tmp_path) == utils.MODELS_DIR / "tales"
 
 
 def test_the_missing_files_of_a_folder_are_listed(tmp_path):
@@ -250,6 +345,92 @@ def test_a_truncated_checkpoint_is_refused(tmp_path, name, size):
     assert str(path) in refusal(tmp_path)
 
 
+def fail_to_open(monkeypatch, path, number):
+    """Have the system say that it cannot open a file."""
+    working = open
+
+    def failing(file, *args, **kwargs):
+        if str(file) == str(path):
+            raise OSError(number, os.strerror(number), str(file))
+        return working(file, *args, **kwargs)
+
+    for module in (builtins, io):
+        monkeypatch.setattr(module, "open", failing)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(
+    ("number", "cure"),
+    [
+        (errno.EACCES, "make it readable for you"),
+        (errno.ENOMEM, "close other programs or take a smaller model"),
+        (errno.EMFILE, "try again"),
+        (errno.EIO, "try again"),
+    ],
+)
+def test_what_the_system_cannot_read_just_now_is_not_called_damaged(
+    tmp_path, monkeypatch, name, number, cure
+):
+    path = make_model(tmp_path) / name
+    fail_to_open(monkeypatch, path, number)
+    assert refusal(tmp_path) == f"{path}: {os.strerror(number)}; {cure}"
+
+
+def test_weights_that_cannot_be_mapped_are_not_called_damaged(tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(np, "memmap", fail)
+    path = make_model(tmp_path) / DATA
+    cure = "close other programs or take a smaller model"
+    assert refusal(tmp_path) == f"{path}: Cannot allocate memory; {cure}"
+
+
+def test_weights_that_vanish_while_they_are_compared_are_one_line(tmp_path, monkeypatch):
+    def fail(prefix):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(prefix))
+
+    monkeypatch.setattr(openai_folder, "stat_files", fail)
+    assert refusal(make_model(tmp_path)).endswith("No such file or directory; try again")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read all")
+def test_a_file_or_folder_without_permission_is_said_to_need_it(tmp_path):
+    make_model(tmp_path / "model")
+    for name in FILES:
+        path = tmp_path / "model" / name
+        path.chmod(0)
+        assert refusal(tmp_path / "model") == f"{path}: Permission denied; make it readable for you"
+        path.chmod(0o600)
+    for folder in (tmp_path / "model", tmp_path):
+        folder.chmod(0)
+        message = refusal(tmp_path / "model")
+        folder.chmod(0o700)
+        assert "Permission denied; make it readable for you" in message
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_is_damaged_is_said_to_be_fetched_or_written_again(tmp_path, name):
+    (make_model(tmp_path) / name).write_bytes(b"\xff")
+    message = refusal(tmp_path)
+    assert "fetch or copy" in message or "make it say" in message
+
+
+def test_a_files_control_characters_do_not_reach_the_message(tmp_path):
+    make_model(tmp_path)
+    hparams = json.dumps(HPARAMS | {"n_ctx": "\x1b[2J\x9b2J\u202e"})
+    (tmp_path / "hparams.json").write_text(hparams)
+    assert "n_ctx is \ufffd[2J\ufffd2J\ufffd, where" in refusal(tmp_path)
+    make_model(tmp_path)
+    for name in ("\x9b2J", "../\x9b2J"):
+        (tmp_path / "checkpoint").write_text(f'model_checkpoint_path: "{name}"', "utf-8")
+        message = refusal(tmp_path)
+        assert "\ufffd2J" in message and message.isprintable()
+    (tmp_path / "checkpoint").unlink()
+    make_model(tmp_path, make_tensors() | {"model/\x1b[2J": np.zeros(1, np.float32)})
+    assert "such as model/\ufffd[2J" in refusal(tmp_path)
+
+
 def test_a_model_larger_than_the_memory_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "measure_memory", lambda: (100_000, 100_000))
     message = refusal(make_model(tmp_path))
@@ -295,6 +476,22 @@ def test_a_model_is_downloaded_once_and_loads(server, files, tmp_path, capfd):
     assert first.startswith("downloading 124M from http://127.0.0.1")
     assert first.endswith("0.1 MB of disk, and 200.1 MB of memory to run it")
     assert len(err.splitlines()) == 2
+
+
+@pytest.mark.parametrize("name", ["encoder.json", "vocab.bpe"])
+def test_another_vocabulary_under_a_released_name_is_refused_each_time(
+    server, files, tmp_path, monkeypatch, name
+):
+    load_encoder_hparams_and_params("124M", tmp_path)
+    path = tmp_path / "124M" / name
+    path.write_bytes(path.read_bytes().replace(b"he l", b"he  l").replace(b": 1,", b":  1,"))
+    for _ in range(2):
+        assert refusal("124M", tmp_path) == (
+            f"{path} is not OpenAI's {name}: its SHA-256 is another; remove it to have it fetched "
+            "again, or give the folder's path as --model"
+        )
+    fail_to_open(monkeypatch, path, errno.EIO)
+    assert refusal("124M", tmp_path) == f"{path}: {os.strerror(errno.EIO)}; try again"
 
 
 def flip_a_bit(path, position):
@@ -378,6 +575,115 @@ def test_a_model_is_saved_over_itself(tmp_path):
     before = (tmp_path / DATA).read_bytes()
     save_model(tmp_path, encoder, hparams, params)
     assert (tmp_path / DATA).read_bytes() == before
+
+
+def other_model():
+    """encoder, hparams, params of the same shapes as helpers.make_model's, and all different."""
+    encoder = train_bpe("ab abc abc bc", 260)
+    rng = np.random.default_rng(1)
+    hparams = HPARAMS | {"n_head": 2}
+    params = utils.tree_map(
+        lambda shape: rng.standard_normal(shape).astype(np.float32), utils.shapes(hparams)
+    )
+    return encoder, hparams, params
+
+
+def describe(encoder, hparams, params):
+    """What tells two models apart: their vocabulary, sizes and weights."""
+    return encoder.bpe_merges, hparams, [leaf.tobytes() for leaf in leaves(params)]
+
+
+@pytest.mark.parametrize("prefix", ["model.ckpt", "model-7", None])
+def test_killed_between_any_two_file_operations_a_folder_holds_one_model_or_none(
+    tmp_path, monkeypatch, prefix
+):
+    """Copies the folder after each operation, as a kill would have left it. The weights of the old
+    model are called `prefix`; None is without a file "checkpoint"."""
+    folder = make_model(tmp_path / "model")
+    for suffix in ("index", "data-00000-of-00001"):
+        os.rename(folder / f"model.ckpt.{suffix}", folder / f"{prefix or 'model.ckpt'}.{suffix}")
+    (folder / "checkpoint").write_text(f'model_checkpoint_path: "{prefix}"\n')
+    if prefix is None:
+        (folder / "checkpoint").unlink()
+    old, new = describe(*load_encoder_hparams_and_params(folder)), describe(*other_model())
+    copies = []
+
+    def watched(function):
+        def call(*arguments, **options):
+            result = function(*arguments, **options)
+            copies.append(shutil.copytree(folder, tmp_path / f"killed-{len(copies)}"))
+            return result
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for name in ("replace", "unlink", "fsync"):
+            patch.setattr(os, name, watched(getattr(os, name)))
+        save_model(folder, *other_model())
+    found = []
+    for copy in copies:
+        try:
+            found.append(describe(*load_encoder_hparams_and_params(copy)))
+        except ModelError:
+            found.append(None)
+    assert all(model in (old, None, new) for model in found)
+    order = [key for key, _ in itertools.groupby(found)]
+    assert order == [old, None, new] and found[-1] == new
+    assert describe(*load_encoder_hparams_and_params(folder)) == new
+    for copy in copies:  # saved again, nothing of the first attempt is left over
+        save_model(copy, *other_model())
+        assert describe(*load_encoder_hparams_and_params(copy)) == new
+        assert not [*copy.glob("*.tmp"), *copy.glob("*.old")]
+
+
+@pytest.mark.parametrize("step", range(15))
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_an_interrupt_or_a_full_disk_never_mixes_two_models(tmp_path, monkeypatch, step, error):
+    """Fails at one of six fsyncs, or at one of the seven renamings that follow."""
+    folder = make_model(tmp_path)
+    old, new = describe(*load_encoder_hparams_and_params(folder)), describe(*other_model())
+    steps_left = step
+
+    def failing(function):
+        def call(*arguments):
+            nonlocal steps_left
+            steps_left -= 1
+            if steps_left == -1:
+                raise error
+            function(*arguments)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for name in ("replace", "fsync"):
+            patch.setattr(os, name, failing(getattr(os, name)))
+        try:
+            save_model(folder, *other_model())
+        except (CheckpointError, KeyboardInterrupt) as caught:
+            assert "No space left" in str(caught) or caught is error
+            assert step < 13
+    # Until the first file has its new name the old model stays, from then on the new one is there.
+    assert describe(*load_encoder_hparams_and_params(folder)) == (old if step < 8 else new)
+    assert sorted(os.listdir(folder)) == sorted(FILES)
+
+
+def test_a_file_that_cannot_be_replaced_leaves_no_model_that_is_mixed(tmp_path, monkeypatch):
+    folder = make_model(tmp_path)
+    working = os.replace
+
+    def fail(source, target):
+        if Path(target).name == "vocab.bpe":
+            raise OSError(errno.EIO, "Input/output error")
+        working(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", fail)
+        with pytest.raises(CheckpointError, match="Input/output error"):
+            save_model(folder, *other_model())
+    assert "missing are model.ckpt.index" in refusal(folder)
+    save_model(folder, *other_model())
+    assert describe(*load_encoder_hparams_and_params(folder)) == describe(*other_model())
+    assert sorted(os.listdir(folder)) == sorted(FILES)
 
 
 @pytest.mark.parametrize("value", [70_000.0, -70_000.0])

@@ -1,0 +1,189 @@
+"""command_line/models.py lists the models that are here, whatever else lies beside them."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import utils
+from command_line import models
+from command_line.models import write_models
+from files import openai_folder, released
+from files.download import part_of
+from files.openai_folder import DATA, FILES, INDEX, note_verified
+from files.tf_checkpoint import Checkpoint
+from helpers import HPARAMS, make_model, make_tensors, vocabulary_digests
+from utils import ModelError, load_encoder_hparams_and_params
+
+
+@pytest.fixture
+def listed(tmp_path, capfd):
+    """listed() is {name: rest of the line} of what is written about tmp_path; "" is the last."""
+
+    def write(folder=tmp_path):
+        capfd.readouterr()
+        write_models(folder)
+        out, err = capfd.readouterr()
+        assert err == "" and out.replace("\n", "").isprintable()
+        table, last = out.rstrip("\n").rsplit("\n\n", 1)
+        head, *lines = table.split("\n")
+        assert head.split() == ["model", "parameters", "on", "disk", "weights", "state"]
+        return {line.split("  ")[0]: line for line in lines} | {"": last}
+
+    return write
+
+
+def test_the_bundled_model_comes_first_then_the_folder_sorted(listed, tmp_path):
+    for name in ("b", "a model", "C"):
+        make_model(tmp_path / name)
+    make_model(tmp_path / "half", make_tensors(dtype=np.float16))
+    lines = listed()
+    assert list(lines) == ["tales", "C", "a model", "b", "half", ""]
+    assert re.match(r"tales +3,749,376 +[78]\.\d MB  float16  compared with its", lines["tales"])
+    row = "C 34,048 0.1 MB float32 compared with its checksums whenever it is loaded"
+    assert lines["C"].split() == row.split()
+    assert "  float16  compared" in lines["half"]
+    assert lines[""] == f"looked in {tmp_path}"
+
+
+def test_the_default_folder_has_the_bundled_model_once(listed, monkeypatch):
+    monkeypatch.delenv("GPT2_MODELS_DIR", raising=False)
+    lines = listed(None)
+    assert "tales" in lines and str(utils.MODELS_DIR / "tales") not in lines
+    assert lines[""] == f"looked in {utils.MODELS_DIR}"
+
+
+def test_what_is_listed_is_what_model_takes(listed, tmp_path, monkeypatch):
+    make_model(tmp_path / "mine")
+    monkeypatch.setenv("GPT2_MODELS_DIR", str(tmp_path))
+    make_model(tmp_path / "tales")  # the name means the bundled one
+    monkeypatch.chdir(tmp_path)
+    for folder in (tmp_path, Path("."), None):
+        names = list(listed(folder))
+        assert names == ["tales", "mine", str(tmp_path / "tales"), ""]
+    for name, n_vocab in (("mine", 260), (names[2], 260), ("tales", 2048)):
+        assert load_encoder_hparams_and_params(name)[1]["n_vocab"] == n_vocab
+
+
+def test_nothing_is_read_of_the_weights(listed, tmp_path, monkeypatch):
+    make_model(tmp_path / "mine")
+    monkeypatch.setattr(Checkpoint, "verify", lambda self: pytest.fail("compared"))
+    asked = []
+    working = Checkpoint.__getitem__
+    monkeypatch.setattr(
+        Checkpoint, "__getitem__", lambda self, name: asked.append(name) or working(self, name)
+    )
+    listed()
+    assert set(asked) == {"model/ln_f/b"}
+
+
+def test_large_weights_were_compared_or_not(listed, tmp_path, monkeypatch):
+    monkeypatch.setattr(openai_folder, "QUICKLY_VERIFIED", 0)
+    folder = make_model(tmp_path / "mine")
+    not_yet = "not yet compared with its checksums; that is done when it is loaded"
+    assert listed()["mine"].endswith(f"  {not_yet}")
+    note_verified(folder / "model.ckpt")
+    assert listed()["mine"].endswith("  was compared with its checksums")
+    os.utime(folder / DATA, ns=(1, 1))
+    assert listed()["mine"].endswith(f"  {not_yet}")
+
+
+def test_a_download_that_was_cut_off_says_how_much_is_there(listed, tmp_path, files, monkeypatch):
+    folder = tmp_path / "124M"
+    folder.mkdir()
+    rest = "of 497.8 MB are here; --model 124M fetches the rest"
+    assert listed()["124M"].endswith(f"incomplete: 0.0 MB {rest}")
+    part_of(folder / DATA).write_bytes(bytes(3 * 10**6))
+    assert listed()["124M"].endswith(f"incomplete: 3.0 MB {rest}")
+    os.rename(part_of(folder / DATA), folder / DATA)
+    assert listed()["124M"].endswith(f"incomplete: 3.0 MB {rest}")
+
+
+def test_another_model_under_one_of_openais_names(listed, tmp_path, files, monkeypatch):
+    folder = make_model(tmp_path / "124M")
+    assert f"  {folder} holds another model than 124M: " in listed()["124M"]
+    monkeypatch.setattr(released, "RELEASED", {"124M": tuple(HPARAMS.values())})
+    assert f"  {folder / 'encoder.json'} is not OpenAI's" in listed()["124M"]
+    monkeypatch.setattr(released, "VOCABULARY", vocabulary_digests(files))
+    assert listed()["124M"].endswith("  compared with its checksums whenever it is loaded")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("hparams.json", b"<html>", "hparams.json: is not JSON (it looks like an HTML page)"),
+        ("hparams.json", b'{"n_vocab": "\\u001b"}', "hparams.json: n_vocab is \ufffd, where"),
+        ("checkpoint", b"", "checkpoint: does not name a checkpoint"),
+        (INDEX, b"", "model.ckpt.index: not the index of a checkpoint"),
+        (DATA, b"12", f"{DATA}: cut short at 2 bytes"),
+        (INDEX, None, f"incomplete: missing are {INDEX}"),
+        ("vocab.bpe", None, "incomplete: missing are vocab.bpe"),
+    ],
+)
+def test_what_is_wrong_with_a_model_is_said_and_the_others_are_listed(
+    listed, tmp_path, name, content, problem
+):
+    for folder in ("a", "b", "c"):
+        make_model(tmp_path / folder)
+    if content is None:
+        (tmp_path / "b" / name).unlink()
+    else:
+        (tmp_path / "b" / name).write_bytes(content)
+    lines = listed()
+    assert list(lines) == ["tales", "a", "b", "c", ""] and problem in lines["b"]
+
+
+def test_weights_of_something_else(listed, tmp_path):
+    make_model(tmp_path / "a", {"w": np.zeros(3, np.float32)})
+    assert listed()["a"].endswith("  its weights are not those of a GPT-2")
+
+
+def test_hostile_neighbours_break_nothing(listed, tmp_path):
+    make_model(tmp_path / "\x1b[2Jm\nine\u202e")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "todo.txt").write_text("no model")
+    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "hparams.json").write_text(json.dumps(HPARAMS))
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "odd").mkdir()
+    for name in FILES:
+        (tmp_path / "odd" / name).mkdir()
+    lines = listed()
+    assert list(lines) == ["tales", "\ufffd[2Jm\ufffdine\ufffd", "odd", ""]
+    assert "incomplete: missing are hparams.json, encoder.json, " in lines["odd"]
+
+
+def test_folders_that_cannot_be_read(listed, tmp_path, monkeypatch):
+    make_model(tmp_path / "a")
+    make_model(tmp_path / "b")
+    working = os.listdir
+
+    def forbidden(path):
+        if str(path) == str(tmp_path / "a"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return working(path)
+
+    monkeypatch.setattr(os, "listdir", forbidden)
+    monkeypatch.setattr(Path, "iterdir", lambda self: (self / name for name in forbidden(self)))
+    lines = listed()
+    assert list(lines) == ["tales", "a", "b", ""]
+    assert f"{tmp_path / 'a'}: Permission denied; make it readable for you" in lines["a"]
+
+
+def test_where_was_looked(listed, tmp_path, monkeypatch):
+    assert listed(tmp_path / "no")[""] == f"looked in {tmp_path / 'no'}, which does not exist"
+    (tmp_path / "file").write_text("")
+    assert listed(tmp_path / "file")[""] == f"looked in {tmp_path / 'file'}: Not a directory"
+    monkeypatch.setenv("GPT2_MODELS_DIR", str(tmp_path / "there"))
+    assert listed(None)[""].startswith(f"looked in {tmp_path / 'there'}, ")
+    with pytest.raises(ModelError, match="--models-dir is empty"):
+        write_models("")
+
+
+def test_without_the_bundled_model(listed, tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "MODELS_DIR", tmp_path / "nowhere")
+    assert "No such file or directory" in listed()["tales"]
