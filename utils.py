@@ -17,7 +17,7 @@ import numpy as np
 from encoder import EncoderError, format_encoder, get_encoder
 from files.download import DownloadError
 from files.memory import LowMemoryError, require_memory
-from files.messages import explain, notice, one_line, printable, readable
+from files.messages import notice, one_line, printable, readable, why_unreadable
 from files.openai_folder import (
     SIZES,
     FolderError,
@@ -79,7 +79,7 @@ def load_encoder_hparams_and_params(model="tales", models_dir=None):
         encoder = get_encoder(folder)
     except EncoderError as error:
         cure = "remove encoder.json and vocab.bpe and fetch or copy them again"
-        raise ModelError(explain(error, cure)) from error
+        raise ModelError(why_unreadable(error, cure)) from error
     if len(encoder.encoder) != hparams["n_vocab"]:
         raise ModelError(
             f"{folder}: encoder.json has {len(encoder.encoder)} tokens, hparams.json says "
@@ -110,7 +110,7 @@ def find_folder(model, models_dir=None):
     try:
         missing = find_missing(folder)
     except (FolderError, OSError) as error:
-        raise ModelError(explain(error, REPAIR_CHECKPOINT)) from error
+        raise ModelError(why_unreadable(error, REPAIR_CHECKPOINT)) from error
     if missing:
         raise ModelError(
             f"{folder} is not a whole model folder: missing are {printable(', '.join(missing))}; "
@@ -150,7 +150,7 @@ def is_folder(path):
     try:
         return stat.S_ISDIR(os.stat(path).st_mode)
     except PermissionError as error:
-        raise ModelError(explain(error, "")) from error
+        raise ModelError(why_unreadable(error, "")) from error
     except (OSError, ValueError):  # no such file, or nothing that can be the name of one
         return False
 
@@ -186,7 +186,7 @@ def check_released(model, folder, hparams):
         check_vocabulary(folder)
     except (FolderError, OSError) as error:
         cure = "remove it to have it fetched again, or give the folder's path as --model"
-        raise ModelError(explain(error, cure)) from error
+        raise ModelError(why_unreadable(error, cure)) from error
 
 
 def load_hparams(folder):
@@ -198,7 +198,7 @@ def load_hparams(folder):
     try:
         return parse_hparams(path.read_text("utf-8"))
     except OSError as error:
-        raise ModelError(explain(error, "")) from error
+        raise ModelError(why_unreadable(error, "")) from error
     except ValueError as error:
         raise ModelError(f"{path}: {one_line(error)}; fetch or copy it again") from error
 
@@ -218,9 +218,9 @@ def load_params(folder, hparams):
         verify_once(prefix)
         return params
     except FolderError as error:
-        raise ModelError(explain(error, REPAIR_CHECKPOINT)) from error
+        raise ModelError(why_unreadable(error, REPAIR_CHECKPOINT)) from error
     except (CheckpointError, OSError) as error:
-        raise ModelError(explain(error, "remove it and fetch or copy it again")) from error
+        raise ModelError(why_unreadable(error, "remove it and fetch or copy it again")) from error
     except ValueError as error:
         raise ModelError(f"{prefix}, with hparams.json: {one_line(error)}") from error
 

@@ -3,8 +3,9 @@
 import os
 from typing import NamedTuple
 
+from command_line.stream import write
 from files.download import part_of, size_of
-from files.messages import explain, one_line, printable, readable
+from files.messages import one_line, printable, readable, why_unreadable
 from files.openai_folder import (
     DATA,
     FILES,
@@ -39,8 +40,8 @@ class Row(NamedTuple):
 
 def write_models(models_dir=None):
     """Write a table of the bundled model and of those in the models folder to standard output, and
-    a line that says where that folder is. Nothing is loaded or fetched. Raises ModelError, and
-    OSError where standard output cannot be written to.
+    a line that says where that folder is. Nothing is loaded or fetched. Raises ModelError and
+    OutputError.
     """
     folder = models_folder(models_dir)
     rows = [Row("model", "parameters", "on disk", "weights", "state")]
@@ -48,8 +49,8 @@ def write_models(models_dir=None):
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for name, parameters, size, weights, state in rows:
         numbers = f"{parameters:>{widths[1]}}  {size:>{widths[2]}}"
-        print(f"{name:<{widths[0]}}  {numbers}  {weights:<{widths[3]}}  {state}")
-    print(f"\n{describe_place(folder)}", flush=True)
+        write(f"{name:<{widths[0]}}  {numbers}  {weights:<{widths[3]}}  {state}".rstrip() + "\n")
+    write(f"\n{describe_place(folder)}\n")
 
 
 def find_models(folder):
@@ -111,7 +112,7 @@ def describe_model(name, folder):
     except ModelError as error:
         return row._replace(state=one_line(error))
     except (OSError, ValueError) as error:
-        return row._replace(state=explain(error, "fetch or copy it again"))
+        return row._replace(state=why_unreadable(error, "fetch or copy it again"))
 
 
 def sum_sizes(folder):

@@ -26,7 +26,7 @@ def one_line(error):
     return printable(" ".join(str(error).split()))[:400]
 
 
-def explain(error, damaged):
+def why_unreadable(error, damaged):
     """The line that says why a file cannot be read, and what to do: `damaged` where its bytes are
     wrong, but only there.
 

@@ -8,7 +8,7 @@ import hashlib
 import os
 
 from files.download import DiskError, DownloadError, fetch_missing
-from files.messages import explain, readable
+from files.messages import readable, why_unreadable
 from files.openai_folder import (
     DATA,
     FILES,
@@ -114,6 +114,6 @@ def explain_failure(error, url, folder):
             f"{folder} yourself"
         )
     if error.errno in (errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO):  # not the place's
-        return explain(error, "")
+        return why_unreadable(error, "")
     room = "" if isinstance(error, PermissionError) else "make room or "
     return f"cannot write to {folder}: {error.strerror or error}; {room}{elsewhere}, then run again"

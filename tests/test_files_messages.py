@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from encoder import EncoderError, get_encoder
-from files.messages import explain, notice, one_line, printable, readable
+from files.messages import notice, one_line, printable, readable, why_unreadable
 
 
 def test_a_notice_is_a_line_on_stderr_alone(capfd):
@@ -73,21 +73,21 @@ def test_what_is_not_seen_is_replaced(character):
 )
 def test_advice_for_what_the_system_cannot_read(number, cure):
     error = OSError(number, "reason", "a\x1b")
-    assert explain(error, "remove it") == f"a\ufffd: reason; {cure}"
-    assert explain(OSError(number, "reason"), "remove it") == f"reason; {cure}"
+    assert why_unreadable(error, "remove it") == f"a\ufffd: reason; {cure}"
+    assert why_unreadable(OSError(number, "reason"), "remove it") == f"reason; {cure}"
     caused = ValueError("wrapped")
     caused.__cause__ = error
-    assert explain(caused, "remove it") == f"wrapped; {cure}"
+    assert why_unreadable(caused, "remove it") == f"wrapped; {cure}"
 
 
 def test_advice_for_what_is_damaged(tmp_path):
-    assert explain(ValueError("wrong\nbytes"), "remove it") == "wrong bytes; remove it"
-    assert explain(OSError("odd"), "remove it") == "odd; try again"
+    assert why_unreadable(ValueError("wrong\nbytes"), "remove it") == "wrong bytes; remove it"
+    assert why_unreadable(OSError("odd"), "remove it") == "odd; try again"
     (tmp_path / "encoder.json").write_text("[")
     for problem, cure in (("No such file or directory", "try again"), ("not JSON", "remove it")):
         with pytest.raises(EncoderError) as caught:
             get_encoder(tmp_path)
-        line = explain(caught.value, "remove it")
+        line = why_unreadable(caught.value, "remove it")
         assert problem in line and line.endswith(f"; {cure}")
         (tmp_path / "vocab.bpe").write_text("")
 
