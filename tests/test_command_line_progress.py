@@ -2,6 +2,7 @@
 
 import io
 import os
+import select
 import sys
 
 import pytest
@@ -78,6 +79,9 @@ def test_progress_at_a_terminal_is_a_bar(monkeypatch):
         monkeypatch.setattr(sys, "stderr", terminal)
         with progress.progress(5000, "tokens") as advance:
             advance(5000)
-    shown = os.read(master, 10_000).decode()
+        shown = b""
+        while b"5000/5000" not in shown:
+            assert select.select([master], [], [], 30)[0], shown
+            shown += os.read(master, 10_000)
     os.close(master)
-    assert "5000/5000" in shown and "100%" in shown
+    assert b"100%" in shown
