@@ -8,6 +8,7 @@ one of OpenAI's models that is not there. Formats and downloads are in files/.
 import json
 import math
 import os
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from encoder import EncoderError, format_encoder, get_encoder, parse_encoder, read_utf8
 from files.download import DownloadError
 from files.memory import LowMemoryError, require_memory
-from files.messages import one_line, readable
+from files.messages import notice, one_line, readable
 from files.openai_folder import (
     SIZES,
     FolderError,
@@ -23,6 +24,7 @@ from files.openai_folder import (
     find_prefix,
     format_checkpoint_state,
     is_complete,
+    is_outdated,
     parse_hparams,
     verify_once,
 )
@@ -102,10 +104,22 @@ def find_folder(model, models_dir=None):
         missing = find_missing(Path(path))
     except FolderError as error:
         raise ModelError(str(error)) from error
+    mend = f"python train.py --resume {shlex.quote(os.fspath(path))}"
+    outdated = is_outdated(Path(path))
+    if missing and outdated:
+        raise ModelError(
+            f"{Path(path)} is not a whole model folder: its training was cut off while it saved "
+            f"(or saves just now); write the model with: {mend}"
+        )
     if missing:
         raise ModelError(
             f"{Path(path)} is not a whole model folder: missing are {', '.join(missing)}; put them "
             "there, or give one of OpenAI's names to have its files downloaded"
+        )
+    if outdated:
+        notice(
+            f"{Path(path)}: its training was cut off while it saved (or saves just now), and this "
+            f"model may be older than its training.npz; bring it up to date with: {mend}"
         )
     return Path(path)
 
