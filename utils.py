@@ -9,6 +9,7 @@ import difflib
 import json
 import math
 import os
+import shlex
 import stat
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from files.openai_folder import (
     find_prefix,
     format_checkpoint_state,
     is_complete,
+    is_outdated,
     parse_hparams,
     verify_once,
 )
@@ -111,10 +113,22 @@ def find_folder(model, models_dir=None):
         missing = find_missing(folder)
     except (FolderError, OSError) as error:
         raise ModelError(why_unreadable(error, REPAIR_CHECKPOINT)) from error
+    mend = f"python train.py --resume {shlex.quote(os.fspath(folder))}"
+    outdated = is_outdated(folder)
+    if missing and outdated:
+        raise ModelError(
+            f"{folder} is not a whole model folder: its training was cut off while it saved "
+            f"(or saves just now); write the model with: {mend}"
+        )
     if missing:
         raise ModelError(
             f"{folder} is not a whole model folder: missing are {printable(', '.join(missing))}; "
             "put them there, or give one of OpenAI's names to have its files downloaded"
+        )
+    if outdated:
+        notice(
+            f"{folder}: its training was cut off while it saved (or saves just now), and this "
+            f"model may be older than its training.npz; bring it up to date with: {mend}"
         )
     return folder
 

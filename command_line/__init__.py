@@ -12,6 +12,9 @@ prepare.py     a run that begins, or one that goes on
 run.py         its way to the last step
 corpus.py      the text to train on and the held-out one
 run_state.py   the state of a run on disk
+run_folder.py  its folder: one run at a time
+best.py        the model with the lowest held-out loss
+divergence.py  what to do after a run has diverged
 log.py         log.jsonl
 progress.py    the progress bar, and the lines above it
 signals.py     Ctrl-C and its like while training

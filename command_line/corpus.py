@@ -29,7 +29,7 @@ def read_texts(corpus, val):
     """
     text = read_text(corpus)
     if val is not None:
-        return text, read_text(val)
+        return text, read_text(val, "--val the path of a text file")
     n_held_out = min(len(text) // 20, 100_000)
     place = len(text) - n_held_out
     near = text[place : place + n_held_out // 5]
@@ -37,18 +37,19 @@ def read_texts(corpus, val):
     return text[:cut], text[cut:]
 
 
-def read_text(path):
-    """The text of a file, with \\n at the ends of its lines; TrainError."""
+def read_text(path, wanted="the path of a text file"):
+    """The text of a file, with \\n at the ends of its lines; TrainError, which asks for what is
+    wanted."""
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise TrainError(f"{path}: {error.strerror}") from None
+        raise TrainError(f"{path}: {error.strerror}; give {wanted}") from None
     except UnicodeDecodeError as error:
         raise TrainError(
             f"{path}: not UTF-8 from byte {error.start} on; save it as UTF-8"
         ) from None
     if not text.strip():
-        raise TrainError(f"{path} is empty")
+        raise TrainError(f"{path} is empty; give {wanted}")
     return text.replace("\r\n", "\n")
 
 

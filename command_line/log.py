@@ -10,19 +10,24 @@ from train import TrainError
 LOG = "log.jsonl"
 
 
-def begin_log(folder, step):
-    """Make the log, or drop what it says of steps after this one; return its path. TrainError."""
+def begin_log(folder, step, evaluated=False):
+    """Make the log, or drop what it says of steps after this one, and of its evaluation unless that
+    has been done; return its path. TrainError."""
     path = Path(folder, LOG)
     lines = []
     try:
-        if step > 0 and path.exists():
+        if path.exists():
             for line in path.read_text("utf-8", errors="replace").splitlines():
                 with contextlib.suppress(ValueError, KeyError, TypeError):  # a damaged line
-                    if json.loads(line)["step"] <= step:
+                    record = json.loads(line)
+                    is_done = record["step"] == step and (evaluated or "loss" in record)
+                    if record["step"] < step or is_done:
                         lines.append(line)
         write_whole({path: "".join(f"{line}\n" for line in lines).encode("utf-8")})
     except OSError as error:
-        raise TrainError(f"cannot write {path}: {error.strerror}") from error
+        raise TrainError(
+            f"cannot write {path}: {error.strerror}; put that right, then run again"
+        ) from error
     return path
 
 

@@ -17,11 +17,11 @@ class OneLineParser(argparse.ArgumentParser):
 
 
 def whole(text):
-    return check(int(text), lambda value: value > 0, "a whole number above 0")
+    return check(read_int(text), lambda value: value > 0, "a whole number above 0")
 
 
 def whole_or_zero(text):
-    return check(int(text), lambda value: value >= 0, "a whole number from 0 on")
+    return check(read_int(text), lambda value: value >= 0, "a whole number from 0 on")
 
 
 def above_zero(text):
@@ -34,6 +34,11 @@ def zero_or_more(text):
 
 def below_one(text):
     return check(float(text), lambda value: 0 <= value < 1, "a number from 0 on and below 1")
+
+
+def read_int(text):
+    """An int that can still be divided, as one of a thousand digits could not."""
+    return check(int(text), lambda value: abs(value) < 2**128, "a number of a possible size")
 
 
 def check(value, is_right, what):

@@ -4,10 +4,13 @@ import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from command_line.best import keep_best, mend_best
+from command_line.divergence import advise
 from command_line.log import begin_log, write_log
 from command_line.process import reuse_memory
 from command_line.progress import advance, progress_bar, report, spell_duration
-from command_line.run_state import save
+from command_line.run_folder import STATE_FILE
+from command_line.run_state import go_on, is_complete, is_saved, write_model, write_state
 from command_line.signals import watch_for_stop
 from gpt2_numpy import generate
 from train import DivergedError, TrainError, negative_log_likelihood, train
@@ -16,41 +19,44 @@ SAMPLE_TOKENS = 60
 
 
 def carry_out(settings, corpus, state):
-    """Train until the last step or until Ctrl-C, and save; return whether it was the last step."""
+    """Train until the last step or until Ctrl-C, and save; return whether the run is complete."""
     s, n_tokens = settings.optimisation, settings.tokens_per_step
     began = time.monotonic() - state.seconds
     reuse_memory()
-    saved = save_checkpoint(settings, corpus, state)
-    log = begin_log(settings.out, state.step)
+    mend_best(settings.out)
+    saved = state.step
+    if state.step == 0 or not is_saved(settings):
+        saved = save_checkpoint(settings, corpus, state, saved or None)
+    owed = is_evaluation_owed(settings, state)
+    log = begin_log(settings.out, state.step, evaluated=not owed)
     with (
         watch_for_stop() as stop,
         ThreadPoolExecutor(s.threads) as pool,
         progress_bar(s.n_steps, n_tokens, state.step) as bar,
     ):
-        if state.step == 0:
+        if owed:
             evaluate(settings, corpus, state, log, bar, pool.map, stop)
+        last = state.step >= s.n_steps or stop.is_set()
+        if last:
+            saved = save_checkpoint(settings, corpus, state, saved, bar)
         steps = train(state.params, corpus.train, settings.n_head, s, state.moments, state.step)
         try:
-            for step in steps:
+            while not last:
+                step = next(steps)
                 state.step, state.seconds = step.number, time.monotonic() - began
                 state.losses.append(step.loss)
                 advance(bar, n_tokens, step.loss)
-                done = step.number == s.n_steps
-                if done or step.number % settings.log_every == 0:
+                if step.number == s.n_steps or step.number % settings.log_every == 0:
                     log_losses(log, state, n_tokens, step)
-                if done or step.number % settings.eval_every == 0:
+                if is_evaluation_owed(settings, state):
                     evaluate(settings, corpus, state, log, bar, pool.map, stop)
-                last = done or stop.is_set()  # asked once: a signal may come at any moment
+                # Asked once: a signal may come at any moment.
+                last = step.number == s.n_steps or stop.is_set()
                 if last or step.number % settings.save_every == 0:
                     saved = save_checkpoint(settings, corpus, state, saved, bar, must=last)
-                if last:
-                    break
         except DivergedError as error:
-            raise TrainError(
-                f"{error}; the checkpoint of step {saved} in {settings.out} is good: go on from it "
-                f"with --init-from {settings.out}, another --out, and an --lr below {s.lr}"
-            ) from error
-    return state.step == s.n_steps
+            raise TrainError(f"{error}; {advise(settings, corpus, state, saved)}") from error
+    return is_complete(settings, state)
 
 
 def log_losses(log, state, n_tokens, step):
@@ -62,10 +68,20 @@ def log_losses(log, state, n_tokens, step):
     state.losses.clear()
 
 
+def is_evaluation_owed(settings, state):
+    """Whether this step is one to be evaluated after, and it has not been done: Ctrl-C gives an
+    evaluation up, and then the run that goes on begins with it."""
+    due = state.step % settings.eval_every == 0 or state.step >= settings.optimisation.n_steps
+    return due and state.evaluated != state.step
+
+
 def evaluate(settings, corpus, state, log, bar, workers, stop):
     """Measure the loss on held-out text and let the model speak, unless there is no time left."""
     n_seq, n_steps = settings.optimisation.n_seq, settings.optimisation.n_steps
     nats = negative_log_likelihood(state.params, corpus.val, settings.n_head, n_seq, workers, stop)
+    if stop.is_set() and not math.isfinite(nats):
+        return
+    state.evaluated = state.step
     if not math.isfinite(nats):
         return
     bits = nats / math.log(2) / corpus.val_bytes
@@ -79,6 +95,11 @@ def evaluate(settings, corpus, state, log, bar, workers, stop):
         f"{bits:.4f} bits per byte held out{left}",
     )
     report(bar, f"    {speak(settings, corpus.encoder, state)!r}")
+    if settings.keep_best:
+        try:
+            keep_best(settings, corpus.encoder, state, bits)
+        except TrainError as error:
+            report(bar, f"step {state.step}: {error}; training goes on, what was there stays")
 
 
 def speak(settings, encoder, state):
@@ -96,18 +117,38 @@ def save_checkpoint(settings, corpus, state, saved=None, bar=None, must=True):
     """Save; return the step of the newest checkpoint, which was `saved` until now. TrainError.
 
     Weights that give no finite loss are not saved over ones that do. Where nothing can be written
-    and it need not be (must), training goes on and the next attempt may succeed.
+    and it need not be (must), training goes on and the next attempt may succeed. Where it must, and
+    only the model finds room, that is saved alone.
     """
     check_weights(settings, corpus, state, saved)
     try:
-        save(settings, corpus.encoder, state)
-        return state.step
+        write_state(settings, corpus.encoder, state)
     except TrainError as error:
         kept = f"the last checkpoint is of step {saved}"
+        if saved is None:
+            raise TrainError(f"{error}; make room there or give another --out") from error
         if must:
-            raise TrainError(error if saved is None else f"{error}; {kept}") from error
+            alone = save_model_alone(settings, corpus, state)
+            raise TrainError(f"{error}{alone}; {kept}; {go_on(settings.out, error)}") from error
         report(bar, f"step {state.step}: {error}; training goes on, {kept}")
         return saved
+    try:
+        write_model(settings, corpus.encoder, state)
+    except TrainError as error:
+        if must:
+            kept = f"{STATE_FILE} holds step {state.step}"
+            raise TrainError(f"{error}; {kept}; {go_on(settings.out, error)}") from error
+        report(bar, f"step {state.step}: {error}; training goes on, {STATE_FILE} holds this step")
+    return state.step
+
+
+def save_model_alone(settings, corpus, state):
+    """Save the model where its state found no room; what is to be said about it."""
+    try:
+        write_model(settings, corpus.encoder, state)
+        return f", but the model alone was saved, as it is after step {state.step}"
+    except TrainError:
+        return ""
 
 
 def check_weights(settings, corpus, state, saved):

@@ -4,25 +4,35 @@ training.npz holds the parameters and AdamW's moments under their places in the 
 "params/blocks/0/attn/c_attn/w" and "m/wte", and in "about" everything else as JSON.
 """
 
-import contextlib
+import errno
 import json
+import math
+import os
 import re
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from command_line.settings import flatten_settings, nest_settings
-from encoder import Encoder, EncoderError
-from files.lock import try_lock
+from command_line.run_folder import STATE_FILE, check_resumable
+from command_line.settings import check_settings, flatten_settings, nest_settings
+from encoder import Encoder, EncoderError, get_encoder
 from files.messages import one_line
-from files.tf_checkpoint import CheckpointError
+from files.openai_folder import (
+    OUTDATED,
+    FolderError,
+    find_missing,
+    find_prefix,
+    is_outdated,
+    parse_hparams,
+)
+from files.tf_checkpoint import CheckpointError, read_checkpoint
+from files.tf_names import name_tensors
 from files.tree_names import flatten, unflatten
 from files.whole import write_whole
 from train import TrainError
-from utils import check_fits, save_model, shapes
-
-STATE_FILE = "training.npz"
+from utils import ModelError, load_hparams, load_params, save_model, shapes
 
 
 @dataclass
@@ -34,13 +44,19 @@ class State:
     step: int = 0  # so many have been taken
     losses: list = field(default_factory=list)  # of the steps since the log's last line
     seconds: float = 0.0  # of training so far
+    evaluated: int | None = None  # the step of the newest evaluation
 
 
-def save(settings, encoder, state):
-    """Write the state and the model into the run's folder. TrainError.
+def is_complete(settings, state):
+    """Whether nothing is left to be done: neither a step nor the last evaluation."""
+    return state.step >= settings.optimisation.n_steps and state.evaluated == state.step
 
-    The state is one file, renamed when it is whole, and is written first: whatever happens, what
-    lies there can be gone on from.
+
+def write_state(settings, encoder, state):
+    """Write training.npz into the run's folder: one file, renamed when it is whole. TrainError.
+
+    From then on the model beside it is older, as the file OUTDATED says until `write_model` has
+    written the new one: it is made just before the state takes its name.
     """
     folder = Path(settings.out)
     description = {
@@ -49,56 +65,189 @@ def save(settings, encoder, state):
         "step": state.step,
         "losses": state.losses,
         "seconds": state.seconds,
+        "evaluated": state.evaluated,
         "encoder": encoder.encoder,
         "bpe_merges": encoder.bpe_merges,
     }
     arrays = flatten({"params": state.params, **state.moments})
+
+    def write(file):
+        np.savez(file, about=json.dumps(description), **arrays)
+
+    def rename(temporary):
+        advice = "The model here may be older than training.npz: python train.py --resume mends it."
+        write_whole({folder / OUTDATED: f"{advice}\n".encode()})
+        for part, path in temporary.items():
+            os.replace(part, path)
+
     try:
-        check_fits(state.params, settings.dtype)
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(
-            {
-                folder / STATE_FILE: lambda file: np.savez(
-                    file, about=json.dumps(description), **arrays
-                )
-            }
-        )
+        write_whole({folder / STATE_FILE: write}, rename)
+    except OSError as error:
+        raise TrainError(f"cannot save in {folder}: {error.strerror}") from error
+
+
+def write_model(settings, encoder, state):
+    """Write the model into the run's folder. TrainError, and what was there stays."""
+    folder = Path(settings.out)
+    try:
         save_model(folder, encoder, settings.hparams, state.params, settings.dtype)
+        (folder / OUTDATED).unlink(missing_ok=True)
     except (OSError, EncoderError, CheckpointError) as error:
         reason = getattr(error, "strerror", None) or one_line(error)
-        raise TrainError(f"cannot save in {folder}: {reason}") from error
+        raise TrainError(f"cannot save the model in {folder}: {reason}") from error
+
+
+def go_on(folder, error):
+    """What to do after an error of saving in a run's folder: the command that goes on, once it
+    can."""
+    command = f"python train.py --resume {shlex.quote(os.fspath(folder))}"
+    if "float16" in str(error):
+        return f"go on with: {command} --dtype float32"
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    is_full = any(os.strerror(number) in str(error) for number in full)
+    return f"{'make room' if is_full else 'put that right'}, then go on with: {command}"
+
+
+def is_saved(settings):
+    """Whether the run's folder holds a state with these settings, and a model that is no older."""
+    folder = Path(settings.out)
+    try:
+        with np.load(folder / STATE_FILE, allow_pickle=False) as file:
+            saved = json.loads(str(file["about"]))["settings"] | {"out": settings.out}
+        load_params(folder, load_hparams(folder))
+    except (OSError, ModelError):
+        return False
+    return saved == flatten_settings(settings) and not is_outdated(folder)
+
+
+def holds_model(settings, encoder, params):
+    """Whether the run's folder holds this model, to the last bit."""
+    folder = Path(settings.out)
+    try:
+        found, hparams = get_encoder(folder), load_hparams(folder)
+        tensors = read_checkpoint(find_prefix(folder), verify=True)
+    except (OSError, EncoderError, ModelError, FolderError, CheckpointError):
+        return False
+    named = name_tensors(params)
+    return (
+        hparams == settings.hparams
+        and found.encoder == encoder.encoder
+        and found.bpe_merges == encoder.bpe_merges
+        and set(tensors) == set(named)
+        and all(
+            tensors[name].dtype == settings.dtype
+            and np.array_equal(tensors[name], array.astype(settings.dtype, copy=False))
+            for name, array in named.items()
+        )
+    )
 
 
 def load(folder):
-    """What `save` wrote: (settings, encoder, state). TrainError."""
+    """(settings, encoder, state) as `write_state` wrote them, every part checked. TrainError."""
+    check_resumable(folder)
     path = Path(folder, STATE_FILE)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            description = json.loads(str(file["about"]))
-            arrays = {name: file[name] for name in file.files if name != "about"}
-        params, m, v = (
-            read_tree(arrays, kind, description["hparams"]) for kind in ("params", "m", "v")
-        )
-        encoder = Encoder(
-            description["encoder"], [tuple(pair) for pair in description["bpe_merges"]]
-        )
-        state = State(
-            params,
-            {"m": m, "v": v},
-            description["step"],
-            description["losses"],
-            description["seconds"],
-        )
-        return nest_settings(description["settings"]), encoder, state
-    except FileNotFoundError:
-        raise TrainError(
-            f"{path} is not there; --resume needs the folder that a training run wrote with --out"
-        ) from None
+        arrays = read_arrays(path)
+        about = json.loads(str(arrays.pop("about")))
+        check_description(about)
+        hparams = parse_hparams(json.dumps(about["hparams"]))
+        settings = nest_settings(hparams | about["settings"] | {"out": os.fspath(folder)})
+        encoder = Encoder(about["encoder"], [tuple(pair) for pair in about["bpe_merges"]])
+        check_whole(settings, hparams, encoder, about)
+        params, m, v = (read_tree(arrays, kind, hparams) for kind in ("params", "m", "v"))
+        evaluated = about.get("evaluated", about["step"])  # in older files none is owed
+        moments = {"m": m, "v": v}
+        losses, seconds = about["losses"], about["seconds"]
+        return settings, encoder, State(params, moments, about["step"], losses, seconds, evaluated)
+    except MemoryError:
+        raise
     except Exception as error:  # damaged bytes make NumPy and zipfile raise a dozen kinds
+        is_damage = getattr(error, "errno", None) in (None, errno.EINVAL)  # EINVAL: no such place
+        if is_damage:
+            raise TrainError(describe_damage(path, error)) from error
         raise TrainError(
-            f"{path} cannot be read: {one_line(error)}; start again from the model beside it with "
-            "--init-from"
+            f"{path} cannot be read: {error.strerror}; put that right, then run again"
         ) from error
+
+
+def describe_damage(path, error):
+    """The line about a training.npz that holds something else than `write_state` wrote."""
+    found = "an array of Python objects, which are never loaded"
+    if "pickle" not in str(error):  # NumPy's advice would be to load what anyone may have written
+        found = one_line(error) if str(error) else type(error).__name__
+    try:
+        has_model = not find_missing(path.parent)
+    except FolderError:
+        has_model = False
+    advice = "there is no whole model beside it to go on from: start anew, with another --out"
+    if has_model:
+        advice = f"go on from the model beside it, with --init-from {path.parent} and another --out"
+    return f"{path} cannot be read: {found}; {advice}"
+
+
+def read_arrays(path):
+    """{name: array} of a NumPy archive. OSError, ValueError and whatever damage makes NumPy and
+    zipfile raise."""
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def check_description(about):
+    """ValueError that names the first part of "about" that no run writes there."""
+    parts = {
+        "settings": lambda value: isinstance(value, dict),
+        "hparams": lambda value: isinstance(value, dict),
+        "step": is_count,
+        "losses": lambda value: isinstance(value, list) and all(map(is_finite, value)),
+        "seconds": lambda value: is_finite(value) and value >= 0,
+        "encoder": lambda value: isinstance(value, dict),
+        "bpe_merges": lambda value: isinstance(value, list) and all(map(is_pair, value)),
+    }
+    if not isinstance(about, dict):
+        raise ValueError("its description is no JSON object")
+    for name, is_right in parts.items():
+        if name not in about:
+            raise ValueError(f"its {name} is missing")
+        if not is_right(about[name]):
+            raise ValueError(f"its {name} is {about[name]!r:.40}")
+    evaluated = about.get("evaluated")
+    if evaluated is not None and not is_count(evaluated):
+        raise ValueError(f"its evaluated is {evaluated!r:.40}")
+    for name in ("corpus", "sha256"):
+        if name not in about["settings"]:
+            raise ValueError(f"the setting {name} is missing")
+    check_settings(about["settings"])
+
+
+def is_count(value):
+    """Whether this is a whole number from 0 on."""
+    return type(value) is int and value >= 0  # bool is an int, too
+
+
+def is_finite(value):
+    """Whether this is a number, and no infinity or NaN."""
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def is_pair(value):
+    """Whether this is a list of two texts, as a merge is in JSON."""
+    return isinstance(value, list) and [type(token) for token in value] == [str, str]
+
+
+def check_whole(settings, hparams, encoder, about):
+    """ValueError where settings, hparams, vocabulary and the numbers of steps do not belong
+    together."""
+    if hparams != settings.hparams:
+        raise ValueError("its hparams are not those of its settings")
+    if encoder.n_vocab != settings.n_vocab:
+        raise ValueError(f"its vocabulary has {encoder.n_vocab} tokens, not {settings.n_vocab}")
+    if settings.optimisation.n_seq > settings.n_ctx:
+        raise ValueError(f"the setting n_seq is more than the context, {settings.n_ctx}")
+    if about["step"] > settings.optimisation.n_steps:
+        raise ValueError(f"its step is after the last, {settings.optimisation.n_steps}")
+    if (about.get("evaluated") or 0) > about["step"]:
+        raise ValueError(f"its evaluated is a step after the newest, {about['step']}")
 
 
 def read_tree(arrays, kind, hparams):
@@ -114,46 +263,17 @@ def read_tree(arrays, kind, hparams):
             path = re.sub(r"^model/h(?=\d)", "blocks/", path).removeprefix("model/")
             by_path[path] = array
     tree = {}
-    for path, shape in flatten(shapes(hparams)).items():
+    # Of a billion layers that damaged hparams may claim, the first that is missing is enough.
+    n_layer = min(hparams["n_layer"], len(arrays))
+    for path, shape in flatten(shapes(hparams | {"n_layer": n_layer})).items():
         array = by_path.get(path)
-        if array is None or array.shape not in (shape, (1, *shape)):
-            found = "is missing" if array is None else f"is of shape {array.shape}"
-            raise ValueError(f"{kind}/{path} {found}, expected {shape}")
+        if not isinstance(array, np.ndarray):
+            raise ValueError(f"{kind}/{path} is missing, expected {shape}")
+        if array.shape not in (shape, (1, *shape)):
+            raise ValueError(f"{kind}/{path} is of shape {array.shape}, expected {shape}")
+        if array.dtype != np.float32:
+            raise ValueError(f"{kind}/{path} is {array.dtype}, expected float32")
+        if not np.isfinite(array).all() or (kind == "v" and array.min(initial=0) < 0):
+            raise ValueError(f"{kind}/{path} has a number that cannot be there")
         tree[path] = array.reshape(shape)
     return unflatten(tree)
-
-
-def check_folder(folder):
-    """TrainError where there is a model already, or where nothing can be written."""
-    folder, probe = Path(folder), Path(folder, "training.tmp")
-    try:
-        if (folder / STATE_FILE).exists():
-            raise TrainError(
-                f"{folder} already holds a model; give another --out, or go on with "
-                f"--resume {folder}"
-            )
-        if (folder / "hparams.json").exists():
-            raise TrainError(f"{folder} already holds a model; give another --out")
-        is_new = not folder.exists()
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
-        probe.unlink()
-        if is_new:
-            folder.rmdir()
-    except OSError as error:
-        raise TrainError(f"cannot write to {folder}: {error.strerror}") from error
-
-
-@contextlib.contextmanager
-def lock_folder(folder):
-    """TrainError where another process is training in this folder."""
-    path = Path(folder, "training.lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a") as file:
-        if not try_lock(file):
-            raise TrainError(f"another run is writing to {folder}; wait for it or stop it")
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):  # Windows removes no open file
-                path.unlink()

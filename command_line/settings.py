@@ -1,27 +1,20 @@
 """The settings of a run of train.py, and the presets that they come from."""
 
+import argparse
 from dataclasses import asdict, dataclass, field, fields
 
+from command_line.options import above_zero, below_one, whole, whole_or_zero, zero_or_more
 from train import Settings
 from utils import SIZES
 
-MINUTES = dict(
+FOLLOWING = ("n_seq", "micro_batch", "threads")  # their defaults follow from other settings
+MINUTES = {name: value for name, value in asdict(Settings()).items() if name not in FOLLOWING}
+MINUTES |= dict(
     n_vocab=1024,
     n_ctx=128,
     n_embd=160,
     n_head=5,
     n_layer=4,
-    batch_size=16,
-    n_steps=2000,
-    lr=3e-3,
-    warmup=100,
-    final_lr=0.0,
-    weight_decay=0.1,
-    beta_1=0.9,
-    beta_2=0.95,
-    clip=1.0,
-    dropout=0.0,
-    seed=0,
     sample="Once upon a time",
     dtype="float32",
     eval_every=250,
@@ -53,6 +46,37 @@ TUNE = {name: value for name, value in MINUTES.items() if name not in SIZES} | d
 )
 PRESETS = {"minutes": MINUTES, "tales": TALES, "tune": TUNE}
 
+NUMBERS = dict.fromkeys(SIZES, whole) | dict(  # what a number may be, on the command line and later
+    n_seq=whole,
+    batch_size=whole,
+    n_steps=whole,
+    lr=above_zero,
+    warmup=whole_or_zero,
+    final_lr=zero_or_more,
+    weight_decay=zero_or_more,
+    beta_1=below_one,
+    beta_2=below_one,
+    clip=above_zero,
+    dropout=below_one,
+    seed=whole_or_zero,
+    eval_every=whole,
+    save_every=whole,
+    log_every=whole,
+    threads=whole,
+    micro_batch=whole,
+)
+# What only concerns running, or how long: a run that goes on may change it.
+CHANGEABLE = (
+    "n_steps",
+    "eval_every",
+    "save_every",
+    "log_every",
+    "sample",
+    "threads",
+    "keep_best",
+    "dtype",
+)
+
 
 @dataclass
 class RunSettings:
@@ -75,6 +99,7 @@ class RunSettings:
     eval_every: int = MINUTES["eval_every"]  # steps
     save_every: int = MINUTES["save_every"]
     log_every: int = MINUTES["log_every"]
+    keep_best: bool = False  # whether the model of the lowest held-out loss is kept, too
     sha256: list = field(default_factory=list)  # of the text and the held-out text
     optimisation: Settings = field(default_factory=Settings)
 
@@ -94,6 +119,31 @@ def nest_settings(options):
     of_run = {f.name: options[f.name] for f in fields(RunSettings) if f.name in options}
     of_train = {f.name: options[f.name] for f in fields(Settings) if f.name in options}
     return RunSettings(**of_run, optimisation=Settings(**of_train))
+
+
+def check_settings(options):
+    """ValueError that names the first of a flat dict of options that no run can have."""
+    for kind in (RunSettings, Settings):
+        for f in fields(kind):
+            if f.name in options and not is_possible(f, options[f.name]):
+                raise ValueError(f"the setting {f.name} is {options[f.name]!r:.40}")
+
+
+def is_possible(setting, value):
+    """Whether a field of the settings may have this value."""
+    if setting.name in NUMBERS:
+        if type(value) not in (int, float):  # bool is an int, too
+            return False
+        try:
+            NUMBERS[setting.name](str(value))
+        except (ValueError, argparse.ArgumentTypeError):
+            return False
+        return True
+    if setting.name == "dtype":
+        return value in ("float32", "float16")
+    if setting.name == "sha256":
+        return isinstance(value, list) and [type(digest) for digest in value] == [str, str]
+    return isinstance(value, setting.type)
 
 
 def flatten_settings(settings):

@@ -6,20 +6,14 @@ import shlex
 import warnings
 from pathlib import Path
 
+from command_line.best import read_best
 from command_line.errors import describe_import_error, fail, report_stop
-from command_line.options import (
-    OneLineParser,
-    above_zero,
-    below_one,
-    whole,
-    whole_or_zero,
-    zero_or_more,
-)
+from command_line.options import OneLineParser
 from command_line.prepare import begin_run, resume_run
 from command_line.process import blas_threads
 from command_line.run import carry_out
-from command_line.run_state import STATE_FILE, lock_folder
-from command_line.settings import PRESETS
+from command_line.run_folder import BEST, STATE_FILE, check_resumable, lock_folder
+from command_line.settings import MINUTES, NUMBERS, PRESETS
 from encoder import END_OF_TEXT, EncoderError
 from files.messages import notice
 from gpt2_numpy import GPT2Error
@@ -27,8 +21,20 @@ from train import TrainError
 from utils import ModelError
 
 PROGRAM = "train.py"
+PATHS = {
+    "corpus": "the path of a text file",
+    "val": "the path of a text file",
+    "out": "the path of a folder",
+    "resume": "the path of a folder",
+    "init_from": "a model's name or the path of its folder",
+    "vocab_from": "the path of a folder",
+}
 
 USAGE = """\
+%(prog)s TEXT --out FOLDER [options]
+       %(prog)s --resume FOLDER [options]"""
+
+DESCRIPTION = """\
 Train a GPT-2 on a text, in plain NumPy. The result is a model folder that speaks:
 
   python train.py story.txt --out models/mine
@@ -41,6 +47,7 @@ examples:
   python train.py story.txt --out models/mine --init-from tales    go on from the bundled model
   python train.py story.txt --out models/mine --init-from 124M --n-seq 128 --batch-size 2
   python train.py --resume models/mine                             after Ctrl-C, or a power cut
+  python train.py --resume models/mine --n-steps 4000              further than was planned
 
 Ctrl-C finishes the step, saves, and says how to go on. The folder holds, beside the model,
 log.jsonl with a line of JSON for every --log-every steps (step, tokens, loss in nats per token, the
@@ -52,38 +59,41 @@ def make_parser():
     """The options, explained in the field's terms; those that are not given are not set."""
     parser = OneLineParser(
         prog=PROGRAM,
-        description=USAGE,
+        usage=USAGE,
+        description=DESCRIPTION,
         epilog=EXAMPLES,
         argument_default=argparse.SUPPRESS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = parser.add_argument
-    add(
+    group = parser.add_argument_group("text and folder")
+    group.add_argument(
         "corpus",
         nargs="?",
         metavar="TEXT",
         help="a text file in UTF-8; <|endoftext|> in it separates documents",
     )
-    add("--out", metavar="FOLDER", help="where the model is written; it must not hold one yet")
-    add(
-        "--resume",
-        metavar="FOLDER",
-        nargs="?",
-        const="",
-        help="go on with the run that was writing to this folder, or to that of --out; its "
-        "settings are kept, only the place of the text and --dtype may be given anew",
-    )
-    add(
+    group.add_argument(
         "--val",
         metavar="TEXT",
         help="held-out text for the evaluations (default: the last twentieth of the text, but at "
         "most 100,000 characters)",
     )
-    add(
+    group.add_argument(
+        "--out", metavar="FOLDER", help="where the model is written; it must not hold one yet"
+    )
+    group.add_argument(
+        "--resume",
+        metavar="FOLDER",
+        nargs="?",
+        const="",
+        help="go on with the run in this folder, or in that of --out; its settings are kept, but "
+        'for the place of the text, --n-steps, --dtype and the options under "running"',
+    )
+    group.add_argument(
         "--preset",
         choices=PRESETS,
-        help="a set of defaults: minutes (the default; a small model, about ten minutes on two "
-        "cores), tales (the bundled model, hours), tune (with --init-from: a few minutes)",
+        help="a set of defaults: minutes (a small model, ten minutes on two cores), tales (the "
+        "bundled model, hours), tune (with --init-from, where it is the default: a few minutes)",
     )
 
     group = parser.add_argument_group("model")
@@ -98,68 +108,62 @@ def make_parser():
         metavar="FOLDER",
         help="take encoder.json and vocab.bpe from this folder instead of learning a vocabulary",
     )
-    add_option(
-        group, "n-vocab", whole, "tokens in the vocabulary that is learned by byte-pair encoding"
-    )
-    add_option(group, "n-ctx", whole, "context: the positions that the model can attend to")
-    add_option(group, "n-embd", whole, "features at each position of the residual stream")
-    add_option(
-        group, "n-head", whole, "attention heads in each layer; n_embd is divided among them"
-    )
-    add_option(group, "n-layer", whole, "layers, each of attention and feed-forward network")
-    add_option(group, "dtype", str, "float32, or float16 for weights half as large on disk", "TYPE")
+    add_option(group, "n-vocab", "tokens in the vocabulary that is learned by byte-pair encoding")
+    add_option(group, "n-ctx", "context: the positions that the model can attend to")
+    add_option(group, "n-embd", "features at each position of the residual stream")
+    add_option(group, "n-head", "attention heads in each layer; n_embd is divided among them")
+    add_option(group, "n-layer", "layers, each of attention and feed-forward network")
+    add_option(group, "dtype", "float32, or float16 for weights half as large on disk", "TYPE")
 
     group = parser.add_argument_group("optimisation")
-    add_option(group, "n-steps", whole, "updates of the weights")
-    add_option(group, "batch-size", whole, "sequences in each step")
-    group.add_argument(
-        "--n-seq", type=whole, metavar="N", help="tokens in each sequence (default: the context)"
-    )
-    add_option(group, "lr", above_zero, "learning rate at its peak", "R")
-    add_option(group, "warmup", whole_or_zero, "steps in which the learning rate rises to its peak")
+    add_option(group, "n-steps", "updates of the weights")
+    add_option(group, "batch-size", "sequences in each step")
+    add_option(group, "n-seq", "tokens in each sequence (default: the context)")
+    add_option(group, "lr", "learning rate at its peak", "R")
     add_option(
-        group, "final-lr", zero_or_more, "what the learning rate falls to, along a cosine", "R"
+        group,
+        "warmup",
+        "steps in which the learning rate rises to its peak; unless given, at most a tenth of all",
     )
-    add_option(group, "weight-decay", zero_or_more, "AdamW's decay of all matrices, decoupled", "W")
-    add_option(group, "beta-1", below_one, "AdamW's memory of the gradient's mean", "B")
-    add_option(group, "beta-2", below_one, "AdamW's memory of the gradient's square", "B")
+    add_option(group, "final-lr", "what the learning rate falls to, along a cosine", "R")
+    add_option(group, "weight-decay", "AdamW's decay of all matrices, decoupled", "W")
+    add_option(group, "beta-1", "AdamW's memory of the gradient's mean", "B")
+    add_option(group, "beta-2", "AdamW's memory of the gradient's square", "B")
+    add_option(group, "clip", "longest gradient: norm to which a longer one is scaled", "NORM")
+    add_option(group, "dropout", "probability of zeroing an activation in training", "P")
+    add_option(group, "seed", "start of all random numbers", "S")
     add_option(
-        group, "clip", above_zero, "longest gradient: norm to which a longer one is scaled", "NORM"
+        group,
+        "micro-batch",
+        "sequences that a thread processes at once; gradients accumulate over the batch, so this "
+        "changes memory and speed, and of the results only what dropout draws (default: 256 "
+        "tokens' worth, at least 1)",
     )
-    add_option(group, "dropout", below_one, "probability of zeroing an activation in training", "P")
-    add_option(group, "seed", whole_or_zero, "start of all random numbers", "S")
 
     group = parser.add_argument_group("running")
-    add_option(group, "eval-every", whole, "steps between two evaluations, each with a sample")
-    add_option(group, "save-every", whole, "steps between two checkpoints")
-    add_option(group, "log-every", whole, "steps that a line of the log takes the mean loss of")
-    add_option(group, "sample", str, "the prompt of the samples", "PROMPT")
+    add_option(group, "eval-every", "steps between two evaluations, each with a sample")
+    add_option(group, "save-every", "steps between two checkpoints")
+    add_option(group, "log-every", "steps that a line of the log takes the mean loss of")
+    add_option(group, "sample", "the prompt of the samples", "PROMPT")
     group.add_argument(
-        "--threads",
-        type=whole,
-        metavar="N",
-        help="threads that share each batch out (default: the processor's cores)",
+        "--keep-best",
+        action="store_true",
+        help="keep the model with the lowest held-out loss, too, in FOLDER/best",
     )
-    group.add_argument(
-        "--micro-batch",
-        type=whole,
-        metavar="N",
-        help="sequences that a thread processes at once; gradients accumulate over the batch, so "
-        "this changes memory and speed, and nothing else but the numbers that dropout draws "
-        "(default: 256 tokens' worth, at least 1)",
+    add_option(
+        group, "threads", "threads that share each batch out (default: the processor's cores)"
     )
     return parser
 
 
-def add_option(group, name, convert, text, unit="N"):
-    """Add an option whose default is that of the preset."""
+def add_option(group, name, text, unit="N"):
+    """Add an option, with its default, and those of the presets that have another."""
     key = name.replace("-", "_")
-    values = {preset: PRESETS[preset][key] for preset in PRESETS if key in PRESETS[preset]}
-    default = ", ".join(f"{preset} {value}" for preset, value in values.items())
-    if len(set(values.values())) == 1:
-        default = values["minutes"]
-    help = f"{text} (default: {default})"
-    group.add_argument(f"--{name}", type=convert, metavar=unit, help=help)
+    if key in MINUTES:
+        others = {preset: values.get(key, MINUTES[key]) for preset, values in PRESETS.items()}
+        named = [f"{preset} {value}" for preset, value in others.items() if value != MINUTES[key]]
+        text += f" (default: {', '.join([str(MINUTES[key]), *named])})"
+    group.add_argument(f"--{name}", type=NUMBERS.get(key, str), metavar=unit, help=text)
 
 
 def parse_arguments(argv):
@@ -167,6 +171,8 @@ def parse_arguments(argv):
     line."""
     parser = make_parser()
     chosen = vars(parser.parse_args(argv))
+    for name in PATHS.keys() & chosen:  # a shell expands ~ only at the start, not in --out=~/m
+        chosen[name] = os.path.expanduser(chosen[name])
     if "resume" in chosen:
         chosen["resume"] = chosen["resume"] or chosen.get("out", "")
         if chosen.get("out", chosen["resume"]) != chosen["resume"]:
@@ -175,9 +181,10 @@ def parse_arguments(argv):
         parser.error("which text? give the path of a text file")
     elif "out" not in chosen:
         parser.error("where to? give the model's folder with --out, such as --out models/mine")
-    for name in ("out", "resume"):
+    for name, wanted in PATHS.items():
         if chosen.get(name) == "":
-            parser.error(f"--{name} is empty; give the path of a folder")
+            option = "TEXT" if name == "corpus" else f"--{name.replace('_', '-')}"
+            parser.error(f"{option} is empty; give {wanted}")
     if chosen.get("dtype", "float32") not in ("float32", "float16"):
         parser.error("--dtype is float32 or float16")
     if chosen.get("n_vocab", 257) < 257:
@@ -198,13 +205,15 @@ def main(argv=None):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # what matters is a TrainError
-            settings, corpus, state = (
-                resume_run(chosen) if "resume" in chosen else begin_run(chosen)
-            )
-            # speed: threads share each batch out, which divides the elementwise work, too; each of
-            # them then does its matrix products alone.
-            with lock_folder(folder), blas_threads(1):
-                done = carry_out(settings, corpus, state)
+            if "resume" in chosen:
+                check_resumable(folder)
+            with lock_folder(folder):
+                prepare = resume_run if "resume" in chosen else begin_run
+                settings, corpus, state = prepare(chosen)
+                # speed: threads share each batch out, which divides the elementwise work, too; each
+                # of them then does its matrix products alone.
+                with blas_threads(1):
+                    done = corpus is None or carry_out(settings, corpus, state)
     except KeyboardInterrupt:
         if Path(folder, STATE_FILE).exists():
             return report_stop(f"stopped without saving; {folder} holds the last checkpoint")
@@ -225,6 +234,18 @@ def main(argv=None):
     path = folder if os.path.dirname(folder) else os.path.join(".", folder)
     notice(
         f"done; hear it with: python gpt2_numpy.py --model {shlex.quote(path)} "
-        f"{shlex.quote(settings.sample)}"
+        f"{shlex.quote(settings.sample)}{describe_best(settings, path)}"
     )
     return 0
+
+
+def describe_best(settings, path):
+    """What the last line says of the best model, of a run that keeps it."""
+    best = read_best(path) if settings.keep_best else None
+    if best is None:
+        return ""
+    place = shlex.quote(os.path.join(path, BEST))
+    return (
+        f"; the lowest held-out loss, {best['bits_per_byte']:.4f} bits per byte, was that of step "
+        f"{best['step']}, in {place}"
+    )

@@ -57,6 +57,19 @@ def measure_container(folder, limit_file, used_file, scope):
     return limit, max(0, limit - used)
 
 
+def measure_resident():
+    """Bytes of memory that this process holds, or the most that it has held where the system tells
+    no more; None where nobody tells."""
+    with contextlib.suppress(OSError, ValueError, IndexError, AttributeError):  # not Linux
+        n_pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return n_pages * os.sysconf("SC_PAGE_SIZE")
+    with contextlib.suppress(ImportError, OSError):  # Windows has no such module
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
+    return None
+
+
 def require_memory(model, needed, announcement=""):
     """Refuse a model that can never fit in memory, warn of one that cannot now.
 

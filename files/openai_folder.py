@@ -25,6 +25,7 @@ SIZES = ("n_vocab", "n_ctx", "n_embd", "n_head", "n_layer")  # what hparams.json
 
 VERIFIED = "verified.json"  # in a model folder: which files were compared with their checksums
 QUICKLY_VERIFIED = 64 * 10**6  # bytes: that much is compared in a tenth of a second
+OUTDATED = "model.outdated"  # in a model folder: its training saves, and has not come to the model
 
 
 class FolderError(ValueError):
@@ -57,6 +58,16 @@ def is_file(path):
         return stat.S_ISREG(os.stat(path).st_mode)
     except (FileNotFoundError, NotADirectoryError):
         return False
+
+
+def is_outdated(folder):
+    """Whether a folder's model may be older than the state of its training, training.npz.
+
+    Whoever saves makes the file OUTDATED just before the state takes its name, and removes it when
+    the model is written: it stays where something came between. Dates would be no evidence, as a
+    copy has others.
+    """
+    return os.path.isfile(folder / OUTDATED)
 
 
 def find_prefix(folder):

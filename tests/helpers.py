@@ -1,9 +1,12 @@
 """What several test files need: small models, golden answers, a small vocabulary."""
 
+import contextlib
 import hashlib
 import json
+import os
 import re
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 
@@ -84,3 +87,36 @@ def assert_close(ours, exact, tolerance=1e-5):
     """Equal up to float32 rounding, measured against the largest number around."""
     assert ours.shape == exact.shape
     assert np.max(np.abs(ours - exact)) <= tolerance * np.max(np.abs(exact))
+
+
+class Killed(BaseException):
+    """Nothing after this reaches the disk."""
+
+
+@contextlib.contextmanager
+def killed_at(n):
+    """with killed_at(n) as was_killed: inside, the operation n on the disk, counted from 0, does
+    not come about, nor does any after it, as after kill -9; was_killed() says whether there were so
+    many."""
+    done = []
+
+    def kill_or(operation):
+        def count(*arguments, **settings):
+            if operation is open and "w" not in "".join(arguments[1:2]):  # it only reads
+                return operation(*arguments, **settings)
+            done.append(operation)
+            if len(done) > n:
+                raise Killed
+            return operation(*arguments, **settings)
+
+        return count
+
+    with contextlib.ExitStack() as stack:
+        for name in ("replace", "rename", "unlink", "mkdir", "rmdir"):
+            stack.enter_context(mock.patch.object(os, name, kill_or(getattr(os, name))))
+        stack.enter_context(
+            mock.patch.object(os, "fsync", kill_or(lambda file: None))
+        )  # to be fast
+        stack.enter_context(mock.patch("builtins.open", kill_or(open)))
+        stack.enter_context(contextlib.suppress(Killed))
+        yield lambda: len(done) > n

@@ -105,9 +105,11 @@ def wait_for_step(process, folder, step):
         time.sleep(0.005)
 
 
-def read_log(folder, damaged=0):
+def read_log(folder, damaged=0, key="step"):
+    """The log's records, without so many damaged lines at its end, of those that have a key."""
     lines = (Path(folder) / "log.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines[: len(lines) - damaged]]
+    records = [json.loads(line) for line in lines[: len(lines) - damaged]]
+    return [record for record in records if key in record]
 
 
 def read_log_without_times(folder):

@@ -19,6 +19,14 @@ def test_a_damaged_log_is_mended(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["log.jsonl"]
 
 
+def test_an_evaluation_that_has_not_been_done_is_not_in_the_log(tmp_path):
+    lines = ['{"step": 3, "val_loss": 1}', '{"step": 4, "loss": 1}', '{"step": 4, "val_loss": 1}']
+    path = tmp_path / "log.jsonl"
+    for evaluated, kept in ((True, lines), (False, lines[:2])):
+        path.write_text("\n".join(lines))
+        assert begin_log(tmp_path, 4, evaluated).read_text().splitlines() == kept
+
+
 def test_a_run_that_begins_begins_its_log(tmp_path):
     (tmp_path / "log.jsonl").write_text('{"step": 0}\n')
     assert begin_log(tmp_path, 0).read_text() == ""

@@ -1,15 +1,22 @@
 """A run before its next step: what is refused, what is said, where the weights come from."""
 
 import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+import train
 from command_line import prepare
+from command_line.run_state import load
 from command_line.train import parse_arguments
 from encoder import Encoder, get_encoder, train_bpe
-from programs import TINY, make_options, read_log, run_refused, run_train
-from utils import SIZES, load_encoder_hparams_and_params, n_parameters, save_encoder
+from programs import ENVIRONMENT, ROOT, TINY, make_options, read_log, run_refused, run_train
+from train import learning_rate
+from utils import SIZES, leaves, load_encoder_hparams_and_params, n_parameters, save_encoder
 
 
 def test_the_vocabulary_is_learned_from_the_training_part_only(trained, story):
@@ -88,7 +95,7 @@ def test_documents_are_separated_by_the_one_token(story, tmp_path):
         (b" \n\n ", "is empty"),
         (b"caf\xe9 au lait", "not UTF-8 from byte 3"),
         (b"the king " * 3, "too few|not enough|allows"),
-        (b"a king " * 1000, "n_vocab=300: the text allows"),
+        (b"a king " * 1000, "--n-vocab 300: the text allows"),
         (None, "No such file"),
     ],
 )
@@ -99,7 +106,7 @@ def test_a_text_that_cannot_be_trained_on_is_refused_before_any_work(
     if content is not None:
         path.write_bytes(content)
     line = run_refused(capsys, path, "--out", folder, *make_options())
-    assert re.search(words, line) and (str(path) in line or "n_vocab" in line)
+    assert re.search(words, line) and (str(path) in line or "n-vocab" in line)
     assert not folder.exists()
 
 
@@ -132,9 +139,10 @@ def test_a_text_shorter_than_one_context_is_refused(story, tmp_path, capsys):
         (["--init-from", "TRAINED", "--vocab-from", "OTHER"], "does not fit the model"),
         (["--init-from", "TRAINED", "--vocab-from", "REORDERED"], "does not fit the model"),
         (["--init-from", "nowhere"], "no model 'nowhere'"),
-        (["--vocab-from", "nowhere"], "nowhere"),
+        (["--vocab-from", "nowhere"], "nowhere/encoder.json: No such file.*; give --vocab-from a"),
         (["--out", "TRAINED"], "already holds a model.*--resume"),
-        (["--out", "STORY"], "cannot write to"),
+        (["--out", "STORY"], "cannot write to .*: File exists; give another folder"),
+        (["--val", "nowhere"], "nowhere: No such file or directory; give --val the path of a text"),
         (["--n-embd", 2**20], "memory"),
     ],
 )
@@ -175,7 +183,7 @@ def interrupted(story, trained, tmp_path):
     shutil.copytree(trained, folder)
     state = dict(np.load(folder / "training.npz"))
     about = json.loads(str(state["about"]))
-    about["step"] -= 1
+    about["step"], about["evaluated"] = about["step"] - 1, 4
     np.savez(folder / "training.npz", **(state | {"about": json.dumps(about)}))
     return folder
 
@@ -207,7 +215,8 @@ def test_resume_says_that_the_text_is_gone(trained, interrupted, capsys):
 
 
 @pytest.mark.parametrize(
-    "option", ["--lr 0.5", "--n-layer 3", "--preset tales", "--init-from tales"]
+    "option",
+    ["--lr 0.5", "--n-layer 3", "--preset tales", "--init-from tales", "--micro-batch 3"],
 )
 def test_resume_keeps_the_settings_that_the_run_began_with(interrupted, capsys, option):
     line = run_refused(capsys, "--resume", interrupted, *option.split())
@@ -222,13 +231,134 @@ def test_resume_changes_the_dtype(interrupted):
     assert all(array.dtype == np.float16 for array in tensors.values())
 
 
+def test_a_run_that_is_extended_is_the_longer_run_from_there_on(story, trained, tmp_path, capsys):
+    folder = shutil.copytree(trained, tmp_path / "m")
+    settings, _, state = load(folder)
+    assert run_train("--resume", folder, "--n-steps", 14) == 0
+    longer = replace(settings.optimisation, n_steps=14)
+    rates = [
+        learning_rate(step, n, longer.lr, longer.warmup, longer.final_lr)
+        for step, n in ((8, 14), (7, 8))
+    ]
+    assert (
+        "14 steps instead of 8: from here on the learning rate is that of a run of 14, "
+        f"{rates[0]:.3g} in step 9; it was {rates[1]:.3g} in step 8\n" in capsys.readouterr().err
+    )
+    text = story.read_text()
+    held_out = text.index("\n", len(text) - len(text) // 20)
+    ids = get_encoder(folder).encode(text[:held_out])
+    steps = list(train.train(state.params, ids, 2, longer, state.moments, 8))
+    assert [step.number for step in steps] == [9, 10, 11, 12, 13, 14]
+    found_settings, _, found = load(folder)
+    assert found_settings.optimisation == longer and found.step == 14
+    for tree, exact in ((found.params, state.params), (found.moments, state.moments)):
+        for array, wanted in zip(leaves(tree), leaves(exact), strict=True):
+            assert np.array_equal(array, wanted)
+    logged = [line for line in read_log(folder, key="norm") if line["step"] > 8]
+    assert [line["lr"] for line in logged] == [float(f"{step.lr:.6g}") for step in steps[1::2]]
+
+
+def test_a_run_can_be_cut_short_but_not_before_where_it_is(interrupted, capsys):
+    line = run_refused(capsys, "--resume", interrupted, "--n-steps", 7)
+    assert "--n-steps 7: the run in" in line and "has taken 7 steps; give a higher number" in line
+    assert run_train("--resume", interrupted, "--n-steps", 8) == 0
+    assert "instead of" not in capsys.readouterr().err
+
+
+def test_a_shorter_run_ends_where_it_is_told_to(story, tmp_path, capsys, monkeypatch):
+    folder, batch = tmp_path / "m", train.batch
+
+    def interrupted(ids, n_seq, n_batch, step, seed):
+        if step == 4:
+            raise KeyboardInterrupt
+        return batch(ids, n_seq, n_batch, step, seed)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "batch", interrupted)
+        assert run_train(story, "--out", folder, *make_options(n_steps=100)) == 130
+    assert run_train("--resume", folder, "--n-steps", 5) == 0
+    assert "5 steps instead of 100" in capsys.readouterr().err
+    assert load(folder)[2].step == 5
+
+
+def test_what_only_concerns_running_may_change(interrupted, capsys):
+    changes = dict(eval_every=2, save_every=5, log_every=1, sample="a bird")
+    options = [part for n, v in changes.items() for part in (f"--{n.replace('_', '-')}", v)]
+    assert run_train("--resume", interrupted, "--keep-best", *options) == 0
+    settings = load(interrupted)[0]
+    assert {name: getattr(settings, name) for name in changes} == changes and settings.keep_best
+    assert "a bird" in capsys.readouterr().err
+    assert (interrupted / "best" / "best.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("threads", "micro_batch", "is_said"),
+    [(1, 1, True), (2, 1, False), (9, 1, True), (1, 4, False)],
+)
+def test_threads_that_change_the_order_of_sums_are_said(
+    story, tmp_path, capsys, monkeypatch, threads, micro_batch, is_said
+):
+    folder, batch = tmp_path / "m", train.batch
+
+    def interrupted(ids, n_seq, n_batch, step, seed):
+        if step == 4:
+            raise KeyboardInterrupt
+        return batch(ids, n_seq, n_batch, step, seed)
+
+    options = make_options(threads=2, micro_batch=micro_batch, batch_size=4)
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "batch", interrupted)
+        assert run_train(story, "--out", folder, *options) == 130
+    capsys.readouterr()
+    assert run_train("--resume", folder, "--threads", threads) == 0
+    said = f"--threads {min(threads, 4)} instead of 2: gradients are added up in another order"
+    assert (said in capsys.readouterr().err) == is_said
+    assert load(folder)[0].optimisation.threads == min(threads, 4)
+
+
+def test_the_warm_up_and_the_peak_are_said_before_the_first_step(story, tmp_path, capsys):
+    options = make_options(n_steps=30, warmup=None, lr=0.01, final_lr=0.002)
+    assert run_train(story, "--out", tmp_path / "m", *options) == 0
+    before = capsys.readouterr().err.partition("step 0 of 30")[0]
+    line = "learning rate: up to 0.01 in 3 steps, then down to 0.002 along a cosine"
+    assert line in before.splitlines()
+
+
 def test_too_little_memory_is_refused_and_scarce_memory_said(story, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(prepare, "measure_resident", lambda: 10**8)
     monkeypatch.setattr(prepare, "measure_memory", lambda: (10**8, 10**8))
     assert run_train(story, "--out", tmp_path / "m", "--threads", 2, *make_options()) == 1
-    assert "needs 190.9 MB of memory" in capsys.readouterr().err.splitlines()[-1]
+    assert "needs 110.9 MB of memory" in capsys.readouterr().err.splitlines()[-1]
     monkeypatch.setattr(prepare, "measure_memory", lambda: (10**10, 10**8))
     assert run_train(story, "--out", tmp_path / "m", *make_options(n_steps=1)) == 0
     assert "only 100.0 MB" in capsys.readouterr().err
+
+
+MEASURE = """
+import re, resource, sys
+from command_line import train
+
+code = train.main(sys.argv[1:])
+print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+sys.exit(code)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where the peak is told in kB")
+def test_the_memory_that_is_announced_is_about_what_is_needed(story, tmp_path):
+    sizes = dict(n_vocab=300, n_ctx=128, n_embd=256, n_head=4, n_layer=3, batch_size=4)
+    options = make_options(**sizes, n_steps=2, threads=2)
+    run = subprocess.run(
+        [sys.executable, "-c", MEASURE, story, "--out", tmp_path / "m", *options],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=ENVIRONMENT,
+    )
+    assert run.returncode == 0, run.stderr
+    said = 10**6 * float(re.search(r"memory: about ([\d.]+) MB", run.stderr)[1])
+    peak = int(re.search(r"peak (\d+)", run.stdout)[1])
+    assert 1e8 < peak and 0.8 < peak / said < 1.25
 
 
 def prepare_settings(story, tmp_path, *arguments):

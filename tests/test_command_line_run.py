@@ -14,6 +14,7 @@ import command_line.run_state
 import train
 from command_line.process import get_blas_threads
 from encoder import get_encoder
+from files.openai_folder import OUTDATED
 from files.tf_checkpoint import read_checkpoint
 from gpt2_numpy import generate
 from programs import (
@@ -196,11 +197,40 @@ def test_a_loss_that_is_no_number_stops_with_the_step_and_keeps_the_checkpoint(
         )
     error = capsys.readouterr().err.splitlines()[-1]
     assert code == 1
-    found = re.search(r"became (nan|inf) in step (\d+); the checkpoint of step (\d+) in", error)
-    assert found and found[3] == "0"  # the first step already ruined the weights
-    assert "--init-from" in error and "--lr" in error
+    assert re.search(r"became (nan|inf) in step (\d+); begin again, with another --out and", error)
+    assert error.endswith("an --lr below 1e+30, such as 0.003")
     state = np.load(folder / "training.npz")
     assert all(np.all(np.isfinite(state[name])) for name in state.files if name != "about")
+
+
+@pytest.mark.parametrize("change", ["outdated", "no index", "--n-steps"])
+def test_a_run_that_goes_on_first_brings_its_folder_up_to_date(
+    story, trained, tmp_path, monkeypatch, change
+):
+    """Even if it gets no further than that."""
+    folder, batch = tmp_path / "m", train.batch
+
+    def interrupted(ids, n_seq, n_batch, step, seed):
+        if step == 3:
+            raise KeyboardInterrupt
+        return batch(ids, n_seq, n_batch, step, seed)
+
+    monkeypatch.setattr(train, "batch", interrupted)
+    assert run_train(story, "--out", folder, *make_options()) == 130
+    more = ["--n-steps", 20] if change == "--n-steps" else []
+    if change == "outdated":  # and of another step
+        (folder / OUTDATED).write_text("")
+        data = "model.ckpt.data-00000-of-00001"
+        (folder / data).write_bytes((trained / data).read_bytes())
+        (folder / "model.ckpt.index").write_bytes((trained / "model.ckpt.index").read_bytes())
+    elif change == "no index":
+        (folder / "model.ckpt.index").unlink()
+    assert run_train("--resume", folder, *more) == 130
+    settings, _, state = command_line.run_state.load(folder)
+    assert settings.optimisation.n_steps == (20 if more else 8) and state.step == 3
+    params = load_encoder_hparams_and_params(folder)[2]
+    assert np.array_equal(params["wte"], state.params["wte"])
+    assert not (folder / OUTDATED).exists()
 
 
 def test_ruined_weights_are_not_saved_over_good_ones(story, tmp_path, capsys, monkeypatch):
@@ -235,7 +265,7 @@ def test_damaged_weights_to_begin_with_are_refused(story, trained, tmp_path, cap
     assert run_train(story, "--out", folder, "--init-from", trained, *make_options(**sizes)) == 1
     line = capsys.readouterr().err.splitlines()[-1]
     assert "the held-out loss of the first weights is nan; they are damaged" in line
-    assert not list(folder.iterdir())
+    assert not folder.exists()
 
 
 def test_a_full_disk_costs_a_checkpoint_but_not_the_run(story, tmp_path, capsys, monkeypatch):
@@ -258,8 +288,8 @@ def test_a_full_disk_costs_a_checkpoint_but_not_the_run(story, tmp_path, capsys,
     assert load_encoder_hparams_and_params(folder)
 
 
-def test_a_disk_that_is_full_at_the_end_is_an_error_and_loses_nothing(
-    story, tmp_path, capsys, monkeypatch
+def test_a_disk_that_is_full_at_the_end_takes_the_model_alone_and_loses_nothing(
+    story, trained, tmp_path, capsys, monkeypatch
 ):
     folder, savez, calls = tmp_path / "m", np.savez, []
 
@@ -269,12 +299,51 @@ def test_a_disk_that_is_full_at_the_end_is_an_error_and_loses_nothing(
             raise OSError(28, "No space left on device")
         savez(file, **arrays)
 
-    monkeypatch.setattr(np, "savez", full_after_first)
-    assert run_train(story, "--out", folder, *make_options(n_steps=8, save_every=6)) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez", full_after_first)
+        assert run_train(story, "--out", folder, *make_options(save_every=6)) == 1
     line = capsys.readouterr().err.splitlines()[-1]
-    assert "cannot save" in line and "last checkpoint is of step 6" in line
-    monkeypatch.setattr(np, "savez", savez)
+    assert "cannot save in" in line and "last checkpoint is of step 6; make room" in line
+    assert "but the model alone was saved, as it is after step 8" in line
+    assert line.endswith(f"then go on with: python train.py --resume {folder}")
+    last = (trained / "model.ckpt.data-00000-of-00001").read_bytes()
+    assert (folder / "model.ckpt.data-00000-of-00001").read_bytes() == last
+    load_encoder_hparams_and_params(folder)
+    assert capsys.readouterr().err == ""  # newer than its state, and no cause for a notice
+
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:  # the newer model outlives a resumed run that gets nowhere
+        patch.setattr(train, "batch", stop)
+        assert run_train("--resume", folder) == 130
+    assert (folder / "model.ckpt.data-00000-of-00001").read_bytes() == last
     assert run_train("--resume", folder) == 0
+    assert read_log_without_times(folder) == read_log_without_times(trained)
+
+
+def test_a_disk_without_any_room_at_the_end_keeps_the_checkpoint_and_its_model(
+    story, tmp_path, capsys, monkeypatch
+):
+    folder, write_whole, calls = tmp_path / "m", command_line.run_state.write_whole, []
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    def full_after_first(contents, rename=None):
+        calls.append(1)
+        write_whole(contents, rename) if len(calls) < 5 else full()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(command_line.run_state, "write_whole", full_after_first)
+        patch.setattr("files.tf_checkpoint.write_whole", full_after_first)
+        assert run_train(story, "--out", folder, *make_options(save_every=100)) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "cannot save in" in line and "last checkpoint is of step 0; make room" in line
+    assert "alone" not in line
+    state = np.load(folder / "training.npz")
+    params = load_encoder_hparams_and_params(folder)[2]
+    assert np.array_equal(params["wte"], state["params/wte"])
 
 
 def test_a_first_save_that_failed_half_way_can_be_gone_on_from(
@@ -288,8 +357,9 @@ def test_a_first_save_that_failed_half_way_can_be_gone_on_from(
     with monkeypatch.context() as patch:
         patch.setattr(command_line.run_state, "save_model", full)
         assert run_train(story, "--out", folder, *make_options(n_steps=4)) == 1
-    assert "cannot save in" in capsys.readouterr().err.splitlines()[-1]
-    assert [path.name for path in folder.iterdir()] == ["training.npz"]
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "cannot save the model in" in line and "training.npz holds step 0; make room" in line
+    assert sorted(path.name for path in folder.iterdir()) == [OUTDATED, "training.npz"]
     assert "--resume" in run_refused(capsys, story, "--out", folder, *make_options())
     assert run_train("--resume", folder) == 0
     whole = tmp_path / "whole"
@@ -297,7 +367,7 @@ def test_a_first_save_that_failed_half_way_can_be_gone_on_from(
     assert read_log_without_times(folder) == read_log_without_times(whole)
 
 
-def test_a_weight_too_large_for_float16_is_refused_and_float32_can_be_had(
+def test_a_weight_too_large_for_float16_loses_nothing_and_float32_can_be_had(
     story, tmp_path, capsys, monkeypatch
 ):
     folder = tmp_path / "m"
@@ -308,12 +378,16 @@ def test_a_weight_too_large_for_float16_is_refused_and_float32_can_be_had(
         adamw(params, *arguments, **settings)
         params["blocks"][0]["ln_1"]["g"][0] = 1e5
 
-    monkeypatch.setattr(train, "adamw", grow)
-    assert run_train(story, "--out", folder, *make_options(n_steps=2, dtype="float16")) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "adamw", grow)
+        assert run_train(story, "--out", folder, *make_options(n_steps=2, dtype="float16")) == 1
     line = capsys.readouterr().err.splitlines()[-1]
-    assert "too large for float16" in line and "last checkpoint is of step 0" in line
+    assert "too large for float16; training.npz holds step 2; go on with: " in line
+    assert line.endswith(f"--resume {folder} --dtype float32")
     assert run_train("--resume", folder, "--dtype", "float32") == 0
     assert load_encoder_hparams_and_params(folder)[2]["blocks"][0]["ln_1"]["g"][0] == 1e5
+    assert "its model was written anew, as of step 2" in capsys.readouterr().err
+    assert "is complete, at step 2" in run_refused(capsys, "--resume", folder)
 
 
 def test_a_run_that_is_to_stop_says_no_more(story, tmp_path, monkeypatch, capsys):
@@ -332,7 +406,57 @@ def test_a_run_that_is_to_stop_says_no_more(story, tmp_path, monkeypatch, capsys
     assert [line["step"] for line in read_log(folder) if "bits_per_byte" in line] == [0]
     error = capsys.readouterr().err
     assert error.splitlines()[-1].startswith("stopped after step 4, saved; go on with: ")
+
+
+@pytest.mark.parametrize("which", [1, 2, 3])
+def test_an_evaluation_that_was_given_up_is_made_up_for(
+    story, trained, tmp_path, monkeypatch, capsys, which
+):
+    """Of step 0, 4 or 8, the last: the log is that of a run that was never stopped."""
+    measure, calls = command_line.run.negative_log_likelihood, []
+
+    def interrupted(*arguments):
+        if len(arguments) == 6:
+            calls.append(1)
+            if len(calls) == which:
+                arguments[5].set()
+        return measure(*arguments)
+
+    folder = tmp_path / "m"
+    with monkeypatch.context() as patch:
+        patch.setattr(command_line.run, "negative_log_likelihood", interrupted)
+        assert run_train(story, "--out", folder, *make_options()) == 130
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"stopped after step {4 * which - 4}, saved; go on with: ")
     assert run_train("--resume", folder) == 0
+    assert read_log_without_times(folder) == read_log_without_times(trained)
+    capsys.readouterr()
+    assert "is complete, at step 8" in run_refused(capsys, "--resume", folder)
+
+
+def test_an_evaluation_that_was_made_up_for_and_not_saved_is_in_the_log_once(
+    story, trained, tmp_path, monkeypatch
+):
+    """Killed right after it, the run goes on with the same evaluation."""
+    folder = tmp_path / "m"
+    measure, batch, calls = command_line.run.negative_log_likelihood, train.batch, []
+
+    def interrupted(*arguments):
+        if len(arguments) == 6 and calls.append(1) is None and len(calls) == 2:
+            arguments[5].set()
+        return measure(*arguments)
+
+    def stop(ids, n_seq, n_batch, step, seed):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(command_line.run, "negative_log_likelihood", interrupted)
+        assert run_train(story, "--out", folder, *make_options()) == 130
+        patch.setattr(train, "batch", stop)
+        assert run_train("--resume", folder) == 130
+    assert [line["step"] for line in read_log(folder, key="val_loss")] == [0, 4]
+    assert train.batch is batch and run_train("--resume", folder) == 0
+    assert read_log_without_times(folder) == read_log_without_times(trained)
 
 
 @pytest.mark.skipif(**needs_posix)

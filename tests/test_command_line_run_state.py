@@ -1,19 +1,30 @@
 """The state of a run on disk."""
 
+import io
 import json
+import math
+import os
+import pickle
+import re
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from command_line.run_state import State, check_folder, load, lock_folder, read_tree, save
-from command_line.settings import nest_settings
+from command_line import run_state
+from command_line.run_state import State, load, read_tree, write_model, write_state
+from command_line.settings import MINUTES, NUMBERS, nest_settings
 from encoder import get_encoder
+from files.openai_folder import OUTDATED
 from files.tf_checkpoint import read_checkpoint
 from files.tf_names import name_tensors
+from helpers import killed_at
 from programs import TINY, make_options, read_log_without_times, run_refused, run_train
 from train import TrainError, init_params, new_moments
 from utils import (
     SIZES,
+    ModelError,
     leaves,
     load_encoder_hparams_and_params,
     save_model,
@@ -34,15 +45,17 @@ def test_what_is_saved_is_loaded_to_the_last_bit(trained, tmp_path):
     )
     settings.sha256 = ["a", "b"]
     params = init_params(HPARAMS, 1)
-    moments = {"m": init_params(HPARAMS, 2), "v": init_params(HPARAMS, 3)}
-    state = State(params, moments, 7, [0.1, 1 / 3], 12.5)
+    moments = {"m": init_params(HPARAMS, 2), "v": tree_map(np.square, init_params(HPARAMS, 3))}
+    state = State(params, moments, 7, [0.1, 1 / 3], 12.5, 4)
     encoder = get_encoder(trained)
-    save(settings, encoder, state)
+    write_state(settings, encoder, state)
+    write_model(settings, encoder, state)
     found_settings, found_encoder, found = load(tmp_path / "m")
     assert found_settings == settings
     assert found_encoder.encoder == encoder.encoder
     assert found_encoder.bpe_merges == encoder.bpe_merges
     assert (found.step, found.losses, found.seconds) == (7, [0.1, 1 / 3], 12.5)
+    assert found.evaluated == 4
     assert_same_bits(found.params, params)
     assert_same_bits(found.moments, moments)
     assert_same_bits(load_encoder_hparams_and_params(tmp_path / "m")[2], params)
@@ -115,21 +128,262 @@ def test_every_array_must_be_there_in_its_shape(trained, change, words):
         read_tree(arrays, "m", HPARAMS)
 
 
-def test_a_damaged_state_is_one_line(trained, tmp_path, capsys):
-    folder = tmp_path / "m"
-    folder.mkdir()
-    whole = (trained / "training.npz").read_bytes()
-    middle = len(whole) // 2
-    flipped = [whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :] for at in (0, middle)]
-    for damaged in (b"", whole[:1000], whole[:-2000], *flipped):
-        (folder / "training.npz").write_bytes(damaged)
-        line = run_refused(capsys, "--resume", folder)
-        assert "cannot be read" in line and "--init-from" in line
-
-
 def test_a_state_that_is_not_there_is_one_line(tmp_path):
     with pytest.raises(TrainError, match=r"training\.npz is not there; --resume needs"):
         load(tmp_path)
+
+
+@pytest.fixture
+def copied(trained, tmp_path):
+    """A copy of the folder `trained`."""
+    return shutil.copytree(trained, tmp_path / "copied")
+
+
+def rewrite(folder, change):
+    """Change what training.npz holds: change(arrays, about)."""
+    arrays = dict(np.load(folder / "training.npz"))
+    about = json.loads(str(arrays.pop("about")))
+    change(arrays, about)
+    np.savez(folder / "training.npz", about=json.dumps(about), **arrays)
+
+
+def test_damaged_bytes_are_one_line(copied, capsys):
+    path = copied / "training.npz"
+    whole = path.read_bytes()
+    places = [*range(0, len(whole), len(whole) // 23), *range(len(whole) - 60, len(whole), 7)]
+    flipped = [whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :] for at in places]
+    plain, pickled = io.BytesIO(), io.BytesIO()
+    np.save(plain, np.zeros(3))
+    pickle.dump({"about": 1}, pickled)
+    for damaged in (
+        *(whole[:size] for size in (0, 1000, len(whole) // 2, len(whole) - 2000, len(whole) - 9)),
+        *flipped,
+        plain.getvalue(),
+        pickled.getvalue(),
+        b"not an archive",
+    ):
+        path.write_bytes(damaged)
+        line = run_refused(capsys, "--resume", copied)
+        if "is complete" in line:  # a byte that says nothing, such as a date
+            continue
+        assert "training.npz cannot be read: " in line and "pickle" not in line
+        assert line.endswith(f"with --init-from {copied} and another --out")
+
+
+def test_python_objects_are_never_loaded(copied, capsys):
+    ran = copied / "ran"
+
+    class Hostile:
+        def __reduce__(self):
+            return Path.touch, (ran,)
+
+    about = np.load(copied / "training.npz")["about"]
+    hostile = np.array([Hostile()], dtype=object)
+    np.savez(copied / "training.npz", about=about, **{"params/wte": hostile}, allow_pickle=True)
+    line = run_refused(capsys, "--resume", copied)
+    assert "an array of Python objects, which are never loaded" in line and "pickle" not in line
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda arrays, about: arrays.pop("m/wte"), "m/wte is missing"),
+        (
+            lambda arrays, about: [arrays.pop(n) for n in list(arrays) if n[0] == "v"],
+            "v/wte is mis",
+        ),
+        (lambda arrays, about: arrays["v/wte"].__setitem__((0, 0), -1), "v/wte has a number that"),
+        (
+            lambda arrays, about: arrays["params/wte"].__setitem__((0, 0), np.nan),
+            "params/wte has a",
+        ),
+        (
+            lambda arrays, about: arrays.update({"m/wpe": arrays["m/wpe"].astype(float)}),
+            "m/wpe is float64, expected",
+        ),
+        (lambda arrays, about: about["encoder"].pop("e"), "vocab.bpe|encoder.json"),
+        (lambda arrays, about: about["hparams"].update(n_layer=3), "hparams are not those of its"),
+        (
+            lambda arrays, about: about["settings"].update(n_seq=17),
+            "n_seq is more than the context",
+        ),
+        (lambda arrays, about: about["bpe_merges"].append(["a", "b", "c"]), "its bpe_merges is"),
+    ],
+)
+def test_parts_that_do_not_belong_there_are_named(copied, capsys, change, words):
+    rewrite(copied, change)
+    line = run_refused(capsys, "--resume", copied)
+    assert re.search(words, line) and f"with --init-from {copied} and another --out" in line
+
+
+def test_without_a_model_beside_it_nobody_is_sent_there(copied, capsys):
+    rewrite(copied, lambda arrays, about: arrays.pop("m/wte"))
+    (copied / "model.ckpt.index").unlink()
+    line = run_refused(capsys, "--resume", copied)
+    assert "there is no whole model beside it" in line and "--init-from" not in line
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read all")
+def test_a_file_that_must_not_be_read_is_no_damage(copied, capsys):
+    (copied / "training.npz").chmod(0)
+    line = run_refused(capsys, "--resume", copied)
+    assert "cannot be read: Permission denied; put that right" in line
+
+
+def test_an_error_of_the_disk_is_no_damage(copied, monkeypatch):
+    def fail(path):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(run_state, "read_arrays", fail)
+    with pytest.raises(TrainError, match="Input/output error; put that right, then run again"):
+        load(copied)
+
+
+BAD = [None, -1, math.inf, "x", [], {}, True, 10**40]
+POSSIBLE = {  # of these bad values, and of a missing one
+    "evaluated": ("missing", None),
+    "losses": ([],),
+    "seconds": (10**40,),
+    "settings/corpus": ("x",),
+    "settings/sample": ("missing", "x"),
+    "settings/keep_best": ("missing", True),
+    "settings/dtype": ("missing",),
+    "settings/out": ("missing", "x"),  # it is where the folder is
+    **{f"settings/{name}": ("missing", None, "x") for name in ("val", "preset")},
+    **{f"settings/{name}": ("missing", None, "x") for name in ("init_from", "vocab_from")},
+    **{f"settings/{name}": ("missing",) for name in NUMBERS if name != "n_seq"},
+    **{
+        f"settings/{name}": ("missing", 10**40)
+        for name in ("lr", "final_lr", "weight_decay", "clip")
+    },
+}
+
+
+def test_every_part_of_the_description_is_checked(copied, monkeypatch):
+    arrays = run_state.read_arrays(copied / "training.npz")
+    text = str(arrays.pop("about"))
+    about = json.loads(text)
+    places = [(name,) for name in about]
+    places += [(part, name) for part in ("settings", "hparams") for name in about[part]]
+    assert len(places) > 40
+    for place in places:
+        for value in ["missing", *BAD]:
+            changed = json.loads(text)
+            scope = changed[place[0]] if len(place) > 1 else changed
+            if value == "missing":
+                del scope[place[-1]]
+            else:
+                scope[place[-1]] = value
+            held = arrays | {"about": json.dumps(changed)}
+            monkeypatch.setattr(run_state, "read_arrays", lambda path, held=held: dict(held))
+            if value in POSSIBLE.get("/".join(place), ()):
+                load(copied)
+                continue
+            with pytest.raises(TrainError, match=r"cannot be read: .*--init-from") as refused:
+                load(copied)
+            line = str(refused.value)
+            assert "__init__" not in line and (place[-1] in line or value in ([], {}))
+
+
+def test_a_setting_that_is_missing_has_its_default(copied):
+    rewrite(copied, lambda arrays, about: [about["settings"].pop(n) for n in ("lr", "eval_every")])
+    settings = load(copied)[0]
+    assert settings.optimisation.lr == MINUTES["lr"]
+    assert settings.eval_every == MINUTES["eval_every"]
+
+
+def test_killed_anywhere_a_save_loses_nothing(copied, capsys):
+    """At each operation on the disk in turn. The weights tell the step."""
+    settings, encoder, complete = load(copied)
+    before = State(tree_map(lambda a: a + 1, complete.params), complete.moments, 6, evaluated=4)
+    clean = copied.with_name("clean")
+    (copied / "best").mkdir()  # a neighbour that nothing may touch
+    write_state(settings, encoder, before)
+    write_model(settings, encoder, before)
+    names = sorted(path.name for path in copied.iterdir())
+    shutil.copytree(copied, clean)
+    outcomes = set()
+    for n in range(100):
+        with killed_at(n) as was_killed:
+            write_state(settings, encoder, complete)
+            write_model(settings, encoder, complete)
+        capsys.readouterr()
+        found, refusal = None, ""
+        try:
+            wte = load_encoder_hparams_and_params(copied)[2]["wte"]
+            (found,) = [s for s in (before, complete) if np.array_equal(s.params["wte"], wte)]
+        except ModelError as error:
+            refusal = str(error)
+        notice = capsys.readouterr().err
+        step = load(copied)[2].step
+        outcomes.add((step, found and found.step, bool(notice)))
+        mend = f"python train.py --resume {copied}"
+        assert mend in (notice or mend) and mend in (refusal or mend)
+        if step == 8 and found is not complete:
+            assert mend in notice + refusal
+        if step == 6:  # the run goes on from there, and saves again
+            write_state(settings, encoder, complete)
+            write_model(settings, encoder, complete)
+            assert found is before
+        code = run_train("--resume", copied)
+        said = capsys.readouterr().err
+        assert code == 0 or "is complete, at step 8" in said
+        assert (code == 0) == (step == 8 and bool(notice + refusal))
+        assert sorted(path.name for path in copied.iterdir()) == names
+        assert_same_bits(load_encoder_hparams_and_params(copied)[2], complete.params)
+        assert capsys.readouterr().err == ""
+        if not was_killed():
+            break
+        shutil.rmtree(copied)
+        shutil.copytree(clean, copied)
+    assert n > 20
+    assert {(6, 6, False), (8, 6, True), (8, None, False), (8, 8, False)} <= outcomes
+
+
+def test_a_complete_run_mends_its_model_from_its_state(copied, capsys):
+    _, _, state = load(copied)
+    for break_it in (
+        lambda: (copied / "model.ckpt.index").unlink(),
+        lambda: (copied / "encoder.json").write_text("{}"),
+        lambda: (copied / "hparams.json").unlink(),
+        lambda: (copied / "checkpoint").write_text("?"),
+        lambda: flip_last_byte(copied / "model.ckpt.data-00000-of-00001"),
+        lambda: (copied / OUTDATED).write_text(""),
+    ):
+        break_it()
+        assert run_train("--resume", copied) == 0
+        error = capsys.readouterr().err
+        assert "is complete; its model was written anew, as of step 8" in error
+        assert "done; hear it with: " in error
+        assert_same_bits(load_encoder_hparams_and_params(copied)[2], state.params)
+        assert "is complete, at step 8" in run_refused(capsys, "--resume", copied)
+
+
+def flip_last_byte(path):
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+def test_a_complete_run_can_be_had_in_float16(copied, capsys):
+    assert run_train("--resume", copied, "--dtype", "float16") == 0
+    tensors = read_checkpoint(copied / "model.ckpt")
+    assert {array.dtype for array in tensors.values()} == {np.dtype(np.float16)}
+    capsys.readouterr()
+    assert "is complete, at step 8" in run_refused(capsys, "--resume", copied)
+
+
+def test_a_model_that_finds_no_room_is_mended_when_there_is_some(copied, capsys, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    (copied / "model.ckpt.index").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(run_state, "save_model", full)
+        line = run_refused(capsys, "--resume", copied)
+    assert "cannot save the model in" in line
+    assert line.endswith(f"make room, then go on with: python train.py --resume {copied}")
+    assert run_train("--resume", copied) == 0
 
 
 def test_a_vocabulary_from_elsewhere_and_float16(story, trained, tmp_path):
@@ -155,30 +409,6 @@ def test_parameters_survive_a_round_trip_through_a_folder(random_params, trained
     assert "model/h1/mlp/c_proj/w" in names and "model/ln_f/g" in names
     for name, array in name_tensors(params).items():
         assert np.array_equal(array, name_tensors(again)[name])
-
-
-def test_a_folder_that_holds_a_model_or_cannot_be_written_to_is_refused(trained, tmp_path):
-    with pytest.raises(TrainError, match=r"already holds a model; .* or go on with --resume"):
-        check_folder(trained)
-    (tmp_path / "hparams.json").write_text("{}")
-    with pytest.raises(TrainError, match=r"already holds a model; give another --out$"):
-        check_folder(tmp_path)
-    with pytest.raises(TrainError, match=r"cannot write to .*: File exists"):
-        check_folder(trained / "log.jsonl")
-    check_folder(tmp_path / "a" / "b")
-    assert not (tmp_path / "a" / "b").exists()
-
-
-def test_one_run_at_a_time_holds_a_folder(tmp_path):
-    with lock_folder(tmp_path / "m"):
-        with (
-            pytest.raises(TrainError, match="another run is writing to"),
-            lock_folder(tmp_path / "m"),
-        ):
-            pass
-    with lock_folder(tmp_path / "m"):
-        pass
-    assert not list((tmp_path / "m").iterdir())
 
 
 def test_new_moments_and_loaded_ones_are_the_same_kind(trained):

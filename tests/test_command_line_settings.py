@@ -1,11 +1,20 @@
 """The settings of a run, flat as options and in JSON, nested as the code has them."""
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import fields
 
 import pytest
 
-from command_line.settings import MINUTES, PRESETS, RunSettings, flatten_settings, nest_settings
+from command_line.settings import (
+    CHANGEABLE,
+    MINUTES,
+    NUMBERS,
+    PRESETS,
+    RunSettings,
+    check_settings,
+    flatten_settings,
+    nest_settings,
+)
 from programs import TINY
 from train import Settings
 from utils import SIZES
@@ -43,7 +52,33 @@ def test_a_preset_is_of_settings_only(preset):
 
 
 def test_the_defaults_from_python_are_those_of_the_shell():
-    for name, value in asdict(Settings()).items():
-        assert MINUTES.get(name, value) == value, name
     assert Settings().n_seq == MINUTES["n_ctx"]
     assert Settings().threads == 1  # so that BLAS can have its own, which nobody has taken away
+
+
+def test_every_number_has_its_range_and_the_presets_are_within_it():
+    kinds = [field for kind in (RunSettings, Settings) for field in fields(kind)]
+    assert {field.name for field in kinds if field.type in (int, float)} == set(NUMBERS)
+    for preset in PRESETS.values():
+        check_settings(preset)
+    names = {field.name for field in kinds}
+    assert set(CHANGEABLE) <= names
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("n_steps", 0),
+        ("n_steps", 2.5),
+        ("n_steps", "3"),
+        ("keep_best", 1),
+        ("threads", True),
+        ("lr", float("nan")),
+        ("dtype", "int8"),
+        ("sha256", ["a"]),
+        ("val", 3),
+    ],
+)
+def test_a_setting_that_no_run_can_have_is_named(name, value):
+    with pytest.raises(ValueError, match=f"the setting {name} is "):
+        check_settings({"lr": 1, "val": None, "sha256": ["a", "b"]} | {name: value})

@@ -1,13 +1,15 @@
 """The options of train.py: what is wrong with them is one line, before any work."""
 
+import contextlib
 import os
 import subprocess
 
 import pytest
 
 from command_line import train
-from command_line.run_state import lock_folder
-from programs import ROOT, TINY, make_options, needs_posix, run_train
+from command_line.run_folder import lock_folder
+from command_line.settings import NUMBERS
+from programs import ROOT, TINY, make_options, needs_posix, run_refused, run_train
 
 
 @pytest.mark.parametrize(
@@ -26,6 +28,10 @@ from programs import ROOT, TINY, make_options, needs_posix, run_train
         ["--n-vocab", "256"],
         ["--sample", "caf\udce9"],
         ["--out", ""],
+        ["--val", ""],
+        ["--vocab-from", ""],
+        ["--init-from", ""],
+        ["--n-steps", "1" + 400 * "0"],
     ],
 )
 def test_an_option_out_of_its_range_is_one_line(story, tmp_path, capsys, more):
@@ -43,12 +49,32 @@ def test_an_option_out_of_its_range_is_one_line(story, tmp_path, capsys, more):
         ["--resume"],
         ["TEXT", "--resume"],
         ["--resume", "x", "--out", "y"],
+        ["", "--out", "x"],
     ],
 )
 def test_what_is_missing_or_too_much_is_said(capsys, arguments):
     with pytest.raises(SystemExit):
         run_train(*arguments)
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", ["out", "resume", "val", "init-from", "vocab-from", "corpus"])
+def test_every_path_may_begin_at_home(monkeypatch, tmp_path, option):
+    """A shell expands it only where a word begins with it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    given = ["~/x"] if option == "corpus" else ["story.txt", f"--{option}=~/x"]
+    if option not in ("out", "resume"):
+        given += ["--out", "m"]
+    chosen = train.parse_arguments(given)
+    assert chosen[option.replace("-", "_")] == os.path.join(str(tmp_path), "x")
+
+
+def test_one_folder_may_be_named_in_two_ways(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    given = ["--resume", os.path.join(str(tmp_path), "x"), "--out=~/x"]
+    assert train.parse_arguments(given)["resume"] == os.path.join(str(tmp_path), "x")
 
 
 def test_every_option_is_explained(capsys):
@@ -58,13 +84,46 @@ def test_every_option_is_explained(capsys):
     assert stop.value.code == 0
     for name in {**TINY, "n_seq": 0, "lr": 0, "clip": 0, "beta_1": 0, "resume": 0, "init_from": 0}:
         assert f"--{name.replace('_', '-')} " in text
+    for name in NUMBERS | dict.fromkeys(("val", "vocab_from", "preset", "keep_best", "sample")):
+        assert f"--{name.replace('_', '-')} " in text
+    assert len(text.splitlines()) <= 100 and max(map(len, text.splitlines())) <= 100
 
 
 def test_two_runs_do_not_write_to_one_folder(story, tmp_path, capsys):
     with lock_folder(tmp_path / "m"):
-        assert run_train(story, "--out", tmp_path / "m", *make_options()) == 1
-    assert "another run is writing" in capsys.readouterr().err.splitlines()[-1]
-    assert not list((tmp_path / "m").iterdir())
+        assert "another run" in run_refused(capsys, story, "--out", tmp_path / "m", *make_options())
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_model_that_another_run_wrote_just_before_the_lock_is_not_overwritten(
+    story, tmp_path, capsys, monkeypatch
+):
+    folder = tmp_path / "m"
+
+    @contextlib.contextmanager
+    def lock_late(path):
+        with lock_folder(path):
+            (folder / "hparams.json").write_text("another run's")
+        with lock_folder(path):
+            yield
+
+    monkeypatch.setattr(train, "lock_folder", lock_late)
+    line = run_refused(capsys, story, "--out", folder, *make_options())
+    assert "already holds a model (hparams.json)" in line
+    assert [path.name for path in folder.iterdir()] == ["hparams.json"]
+    assert (folder / "hparams.json").read_text() == "another run's"
+
+
+@pytest.mark.parametrize(
+    "more", [[], ["--val", "nowhere"], ["--n-embd", "15"], ["--n-ctx", "9999"]]
+)
+def test_a_run_that_is_refused_leaves_no_folder_and_no_lock(story, tmp_path, capsys, more):
+    text = story if more else tmp_path / "no text"
+    run_refused(capsys, text, "--out", tmp_path / "a" / "m", *make_options(), *more)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "a").mkdir()
+    run_refused(capsys, text, "--out", tmp_path / "a", *make_options(), *more)
+    assert not list((tmp_path / "a").iterdir())
 
 
 @pytest.mark.parametrize(

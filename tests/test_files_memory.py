@@ -121,3 +121,12 @@ def test_what_does_not_fit_now_is_announced_and_warned_of(monkeypatch, capfd):
         "a gigabyte\n124M needs 1.0 GB of memory, only 100.0 MB are available: it may be very "
         "slow; close other programs or take a smaller model\n",
     )
+
+
+def test_the_memory_of_this_process_grows_with_what_it_holds(monkeypatch):
+    before = memory.measure_resident()
+    if before is None:
+        pytest.skip("this system does not tell")
+    held = b"x" * 10**8
+    assert 0.9e8 < memory.measure_resident() - before < 1.1e8
+    assert before > 10**7 and len(held) == 10**8

@@ -1,0 +1,94 @@
+"""The folder of a run: one run at a time, and never over a model that is there."""
+
+import contextlib
+import os
+import shlex
+from pathlib import Path
+
+from files.lock import try_lock
+from files.openai_folder import DATA, INDEX
+from train import TrainError
+
+STATE_FILE = "training.npz"  # what --resume goes on from
+BEST = "best"  # in the folder: that of the model with the lowest held-out loss
+LOCK = "training.lock"
+OF_A_MODEL = (STATE_FILE, "hparams.json", INDEX, DATA, BEST)
+
+
+def check_folder(folder):
+    """TrainError where a model, or a part of one, is in this folder already."""
+    held = [name for name in OF_A_MODEL if os.path.exists(os.path.join(folder, name))]
+    if STATE_FILE in held:
+        raise TrainError(
+            f"{folder} already holds a model; give another --out, or go on with --resume "
+            f"{shlex.quote(str(folder))}"
+        )
+    if held:
+        raise TrainError(f"{folder} already holds a model ({held[0]}); give another --out")
+
+
+def check_resumable(folder):
+    """TrainError where there is no state of a run in this folder."""
+    path = os.path.join(folder, STATE_FILE)
+    if not os.path.exists(path):
+        raise TrainError(
+            f"{path} is not there; --resume needs the folder that a training run wrote with --out"
+        )
+
+
+@contextlib.contextmanager
+def lock_folder(folder):
+    """with lock_folder(folder): the folder, made if there is none, belongs to this process alone.
+
+    What was made here and has remained empty is removed in the end. Raises TrainError where another
+    process is training in this folder, or where nothing can be written.
+    """
+    path = Path(folder, LOCK)
+    made = [parent for parent in path.parents if not os.path.exists(parent)]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open_lock(path)
+    except OSError as error:
+        remove_empty(made)
+        raise TrainError(
+            f"cannot write to {folder}: {error.strerror}; give another folder, one that can be "
+            "written to"
+        ) from error
+    if file is None:
+        raise TrainError(f"another run is writing to {folder}; wait for it or stop it")
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # Windows removes no open file
+            path.unlink()
+        file.close()
+        remove_empty(made)
+
+
+def open_lock(path):
+    """The file at this path, open and locked; None where another process holds it. OSError.
+
+    Whoever held the lock may have removed the file after it was opened here, and a third process
+    may have made another since: only a lock on the file that has the name now counts.
+    """
+    while True:
+        file = open(path, "a")
+        try:
+            if not try_lock(file):
+                file.close()
+                return None
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                return file
+            file.close()
+        except FileNotFoundError:
+            file.close()
+        except BaseException:
+            file.close()
+            raise
+
+
+def remove_empty(folders):
+    """Remove folders, the innermost first, as far as they are empty."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()

@@ -1,0 +1,164 @@
+"""The model with the lowest held-out loss, beside the last one."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import train
+from command_line import best
+from command_line.best import keep_best, mend_best, read_best
+from command_line.run_state import load
+from helpers import killed_at
+from programs import make_options, read_log, run_train
+from train import TrainError
+from utils import load_encoder_hparams_and_params, tree_map
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """(settings, encoder, state) of a run whose folder has nothing in it yet."""
+    settings, encoder, state = load(trained)
+    settings.out = str(tmp_path / "m")
+    (tmp_path / "m").mkdir()
+    return settings, encoder, state
+
+
+def with_step(state, step):
+    """A state whose weights tell the step."""
+    state.step = step
+    state.params = tree_map(lambda array: np.full_like(array, step), state.params)
+    return state
+
+
+def kept_step(folder):
+    """The step that the best model's weights tell, once they have been loaded."""
+    params = load_encoder_hparams_and_params(folder / "best")[2]
+    return int(params["wte"][0, 0])
+
+
+def test_only_a_lower_loss_replaces_the_best_model(run, tmp_path):
+    settings, encoder, state = run
+    folder = tmp_path / "m"
+    assert read_best(folder) is None
+    for step, bits in [(1, 3.0), (2, 2.0), (3, 2.0), (4, 2.5)]:
+        keep_best(settings, encoder, with_step(state, step), bits)
+    assert read_best(folder) == {"step": 2, "bits_per_byte": 2.0}
+    assert kept_step(folder) == 2
+    assert [path.name for path in folder.iterdir()] == ["best"]
+
+
+def test_a_disk_without_room_keeps_what_is_there(run, tmp_path, monkeypatch):
+    settings, encoder, state = run
+    keep_best(settings, encoder, with_step(state, 1), 3.0)
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    for name in ("save_model", "write_whole", "replace_folder"):
+        with monkeypatch.context() as patch:
+            patch.setattr(best, name, full)
+            with pytest.raises(TrainError, match=r"cannot save in .*best: No space left"):
+                keep_best(settings, encoder, with_step(state, 2), 2.0)
+    with monkeypatch.context() as patch:
+        replace = best.os.replace
+        patch.setattr(
+            best.os,
+            "replace",
+            lambda part, path: full() if str(part).endswith("best.tmp") else replace(part, path),
+        )
+        with pytest.raises(TrainError, match="No space left"):
+            keep_best(settings, encoder, with_step(state, 2), 2.0)
+    assert read_best(tmp_path / "m") == {"step": 1, "bits_per_byte": 3.0}
+    assert kept_step(tmp_path / "m") == 1
+    assert [path.name for path in (tmp_path / "m").iterdir()] == ["best"]
+
+
+def test_killed_anywhere_it_is_whole_once_it_has_been_mended(run, tmp_path):
+    settings, encoder, state = run
+    folder = tmp_path / "m"
+    keep_best(settings, encoder, with_step(state, 1), 3.0)
+    shutil.copytree(folder / "best", tmp_path / "before")
+    seen = set()
+    for n in range(100):
+        with killed_at(n) as was_killed:
+            keep_best(settings, encoder, with_step(state, 2), 2.0)
+        mend_best(folder)
+        assert [path.name for path in folder.iterdir()] == ["best"]
+        found = read_best(folder)
+        assert kept_step(folder) == found["step"] == (1 if found["bits_per_byte"] == 3.0 else 2)
+        seen.add(found["step"])
+        if not was_killed():
+            break
+        shutil.rmtree(folder / "best")
+        shutil.copytree(tmp_path / "before", folder / "best")
+    assert seen == {1, 2} and n > 20
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"step": 1}', '{"step": 1, "bits_per_byte": NaN}'])
+def test_a_damaged_record_counts_as_none(tmp_path, text):
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best" / "best.json").write_text(text)
+    assert read_best(tmp_path) is None
+
+
+def test_a_run_keeps_its_best_model_across_an_interruption(story, tmp_path, capsys):
+    """The learning rate rises until the loss does."""
+    folder = tmp_path / "m"
+    options = make_options(n_steps=12, eval_every=2, lr=1e-3, final_lr=10, warmup=0)
+    assert run_train(story, "--out", folder, "--keep-best", *options) == 0
+    evaluations = {line["step"]: line["bits_per_byte"] for line in read_log(folder, key="val_loss")}
+    step = min(evaluations, key=evaluations.get)
+    assert 0 < step < 12
+    assert read_best(folder)["step"] == step
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert f"the lowest held-out loss, {evaluations[step]:.4f} bits per byte" in last
+    assert last.endswith(f"was that of step {step}, in {folder / 'best'}")
+    before = (folder / "best" / "model.ckpt.data-00000-of-00001").read_bytes()
+    assert run_train("--resume", folder, "--n-steps", 14) == 0
+    evaluations = {line["step"]: line["bits_per_byte"] for line in read_log(folder, key="val_loss")}
+    assert evaluations[14] > evaluations[step]
+    assert (folder / "best" / "model.ckpt.data-00000-of-00001").read_bytes() == before
+    record = json.loads((folder / "best" / "best.json").read_text())
+    assert record["bits_per_byte"] == pytest.approx(evaluations[step], rel=1e-5)
+
+
+def test_the_weights_to_begin_with_may_be_the_best(story, tmp_path):
+    folder = tmp_path / "m"
+    options = make_options(n_steps=2, eval_every=1, lr=10, warmup=0)
+    assert run_train(story, "--out", folder, "--keep-best", *options) == 0
+    assert read_best(folder)["step"] == 0
+
+
+def test_a_run_that_goes_on_mends_the_best_model(story, tmp_path, monkeypatch):
+    folder, batch = tmp_path / "m", train.batch
+
+    def interrupted(ids, n_seq, n_batch, step, seed):
+        if step == 4:
+            raise KeyboardInterrupt
+        return batch(ids, n_seq, n_batch, step, seed)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "batch", interrupted)
+        options = make_options(n_steps=5, eval_every=2, save_every=2)
+        assert run_train(story, "--out", folder, "--keep-best", *options) == 130
+        assert read_best(folder)["step"] == 4
+        (folder / "best").rename(folder / "best.old")
+        (folder / "best.tmp").mkdir()
+        assert run_train("--resume", folder) == 130
+    assert read_best(folder)["step"] == 4
+    assert [path.name for path in folder.glob("best*")] == ["best"]
+
+
+def test_a_best_model_that_finds_no_room_does_not_stop_the_run(
+    story, tmp_path, capsys, monkeypatch
+):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(best, "save_model", full)
+    assert run_train(story, "--out", tmp_path / "m", "--keep-best", *make_options()) == 0
+    error = capsys.readouterr().err
+    assert "step 4: cannot save in" in error and "training goes on" in error
+    assert "lowest held-out loss" not in error.splitlines()[-1]
