@@ -14,6 +14,19 @@ number of a step stand for the state of all generators and for the place in the 
 run computes the same losses, to the last bit, as one that was never stopped.
 """
 
+if __name__ == "__main__":  # run as a program: command_line/ goes on, importing all it needs
+    try:
+        import os
+        import sys
+
+        sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+        sys.modules.pop("command_line", None)  # of another program
+        from command_line import start
+
+        raise SystemExit(start("train"))
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
 import functools
 import math
 import operator
@@ -273,7 +286,8 @@ def negative_log_likelihood(params, ids, n_head, n_seq, workers=map, stop=None):
     return sum(workers(work, starts))
 
 
-if __name__ == "__main__":
-    from command_line import start
-
-    raise SystemExit(start("train"))
+# Where the packages are not installed, `uv run train.py` gets them.
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["numpy>=2.4.0", "regex>=2023.8.8", "requests>=2.31.0", "tqdm>=4.66.0"]
+# ///

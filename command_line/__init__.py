@@ -15,33 +15,34 @@ log.py         log.jsonl
 progress.py    the progress bar, and the lines above it
 signals.py     Ctrl-C and its like while training
 
+launch.py      from the first import to the exit status
 options.py     the parser that both programs use
 errors.py      how both end when something is wrong
 process.py     this process: threads of BLAS, cores, memory
 pace.py        how many threads BLAS should have just now
 """
 
-import importlib
+import sys
 
-from command_line.errors import describe_import_error, fail, report_stop, survive_closed_stderr
-
-PROGRAMS = {"generate": "gpt2_numpy.py", "train": "train.py"}
-PACKAGES = {"generate": ("numpy", "regex"), "train": ("numpy", "regex", "tqdm")}
+OURS = "backward command_line encoder files gpt2_numpy look_inside train utils".split()
 
 
 def start(program):
-    """Run "generate" or "train" from this folder; return its exit status.
-
-    What it needs is imported here, so that a package that is missing or broken is one line.
-    """
-    survive_closed_stderr()
+    """Run "generate" or "train" from this folder; return its exit status."""
     try:
-        for package in PACKAGES[program]:
-            try:
-                importlib.import_module(package)
-            except Exception as error:  # a broken package raises whatever it likes
-                return fail(PROGRAMS[program], describe_import_error(error, package))
-        main = importlib.import_module(f"command_line.{program}").main
+        forget_namesakes()
+        from command_line.launch import launch
+
+        return launch(program)
     except KeyboardInterrupt:
+        from command_line.errors import report_stop
+
         return report_stop()
-    return main()
+
+
+def forget_namesakes():
+    """Have our modules imported from our folder even if a .pth file or sitecustomize has imported
+    others of the same names when Python started."""
+    for name in list(sys.modules):
+        if name != __name__ and name.partition(".")[0] in OURS:
+            del sys.modules[name]

@@ -5,6 +5,8 @@ import sys
 
 from files.messages import notice, one_line
 
+STOPPED = 130  # the exit status that shells give for Ctrl-C
+
 
 def fail(program, error):
     """Say in one line what is wrong; return the exit status."""
@@ -13,9 +15,9 @@ def fail(program, error):
 
 
 def report_stop(text="stopped"):
-    """Say that Ctrl-C has ended the program; return the exit status, a shell's for SIGINT."""
+    """Say that Ctrl-C has ended the program; return the exit status."""
     notice(text)
-    return 130
+    return STOPPED
 
 
 def describe_import_error(error, package=None):
