@@ -2,7 +2,6 @@
 
 import math
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 from command_line.log import begin_log, write_log
 from command_line.process import reuse_memory
@@ -10,7 +9,7 @@ from command_line.progress import advance, progress_bar, report, spell_duration
 from command_line.run_state import save
 from command_line.signals import watch_for_stop
 from gpt2_numpy import generate
-from train import DivergedError, TrainError, negative_log_likelihood, train
+from train import DivergedError, TrainError, negative_log_likelihood, thread_map, train
 
 SAMPLE_TOKENS = 60
 
@@ -24,11 +23,11 @@ def carry_out(settings, corpus, state):
     log = begin_log(settings.out, state.step)
     with (
         watch_for_stop() as stop,
-        ThreadPoolExecutor(s.threads) as pool,
+        thread_map(s.threads) as workers,
         progress_bar(s.n_steps, n_tokens, state.step) as bar,
     ):
         if state.step == 0:
-            evaluate(settings, corpus, state, log, bar, pool.map, stop)
+            evaluate(settings, corpus, state, log, bar, workers, stop)
         steps = train(state.params, corpus.train, settings.n_head, s, state.moments, state.step)
         try:
             for step in steps:
@@ -39,7 +38,7 @@ def carry_out(settings, corpus, state):
                 if done or step.number % settings.log_every == 0:
                     log_losses(log, state, n_tokens, step)
                 if done or step.number % settings.eval_every == 0:
-                    evaluate(settings, corpus, state, log, bar, pool.map, stop)
+                    evaluate(settings, corpus, state, log, bar, workers, stop)
                 last = done or stop.is_set()  # asked once: a signal may come at any moment
                 if last or step.number % settings.save_every == 0:
                     saved = save_checkpoint(settings, corpus, state, saved, bar, must=last)
