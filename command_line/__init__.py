@@ -18,12 +18,14 @@ signals.py     Ctrl-C and its like while training
 launch.py      from the first import to the exit status
 options.py     the parser that both programs use
 errors.py      how both end when something is wrong
+version.py     what --version says
 process.py     this process: threads of BLAS, cores, memory
 pace.py        how many threads BLAS should have just now
 """
 
 import sys
 
+VERSION = "1.0.0"
 OURS = "backward command_line encoder files gpt2_numpy look_inside train utils".split()
 
 
