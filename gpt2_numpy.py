@@ -19,6 +19,19 @@ n_embd / n_head features, n_vocab tokens; "..." is any number of batch axes. Ari
 parameters' dtype (float32) from end to end.
 """
 
+if __name__ == "__main__":  # run as a program: command_line/ goes on, importing all it needs
+    try:
+        import os
+        import sys
+
+        sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+        sys.modules.pop("command_line", None)  # of another program
+        from command_line import start
+
+        raise SystemExit(start("generate"))
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
 import math
 import numbers
 import operator
@@ -363,7 +376,8 @@ def log_probs(ids, params, n_head, watch=None):
     return logs
 
 
-if __name__ == "__main__":
-    from command_line import start
-
-    raise SystemExit(start("generate"))
+# Where the packages are not installed, `uv run gpt2_numpy.py` gets them.
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["numpy>=2.4.0", "regex>=2023.8.8", "requests>=2.31.0", "tqdm>=4.66.0"]
+# ///

@@ -14,9 +14,24 @@ number of a step stand for the state of all generators and for the place in the 
 run computes the same losses, to the last bit, as one that was never stopped.
 """
 
+if __name__ == "__main__":  # run as a program: command_line/ goes on, importing all it needs
+    try:
+        import os
+        import sys
+
+        sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+        sys.modules.pop("command_line", None)  # of another program
+        from command_line import start
+
+        raise SystemExit(start("train"))
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+import contextlib
 import functools
 import math
 import operator
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -99,7 +114,7 @@ def share_out(
 
     Each worker, a thread, goes through its own share of the batch and adds up the gradients (NumPy
     lets threads compute side by side). Sums are always taken in the same order, since rounding
-    would tell the difference. workers: `map`, or that of a ThreadPoolExecutor.
+    would tell the difference. workers: `map`, or that of `thread_map`.
     """
     starts = range(0, len(ids), n_micro)
 
@@ -232,19 +247,43 @@ def train(params, ids, n_head, settings, moments=None, first_step=0):
     if moments is None:
         moments = new_moments(params)
     betas, decay = (s.beta_1, s.beta_2), s.weight_decay
-    with ThreadPoolExecutor(s.threads) as pool:
+    with thread_map(s.threads) as workers:
         for step in range(first_step, s.n_steps):
             inputs, targets = batch(ids, s.n_seq, s.batch_size, step, s.seed)
             seed = [s.seed, step]
             loss, gradients = share_out(
-                params, inputs, targets, n_head, s.micro_batch, s.dropout, seed, pool.map, s.threads
+                params, inputs, targets, n_head, s.micro_batch, s.dropout, seed, workers, s.threads
             )
             norm = clip_gradients(gradients, s.clip)
             check_finite(step, loss=loss, gradient=norm)
             lr = learning_rate(step, s.n_steps, s.lr, s.warmup, s.final_lr)
-            adamw(params, gradients, moments, step, lr, betas, weight_decay=decay, workers=pool.map)
+            adamw(params, gradients, moments, step, lr, betas, weight_decay=decay, workers=workers)
             del gradients  # lest they be in memory together with the next ones
             yield Step(step + 1, loss, norm, lr)
+
+
+@contextlib.contextmanager
+def thread_map(n_threads):
+    """with thread_map(n) as workers: a `map` that calls its function on n threads at once; for one,
+    and where no threads can be started, as in a browser, it is plain `map`.
+
+    Afterwards no thread is waited for: one is at work only where the block was broken off.
+    """
+    if n_threads == 1:
+        yield map
+        return
+    pool, all_started = ThreadPoolExecutor(n_threads), threading.Barrier(n_threads)
+    workers = pool.map
+    try:
+        for _ in range(n_threads):  # each waits for the others, so that n threads are started
+            pool.submit(all_started.wait)
+    except RuntimeError:  # cannot start so many
+        all_started.abort()
+        workers = map
+    try:
+        yield workers
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def check_finite(step, **values):
@@ -273,7 +312,8 @@ def negative_log_likelihood(params, ids, n_head, n_seq, workers=map, stop=None):
     return sum(workers(work, starts))
 
 
-if __name__ == "__main__":
-    from command_line import start
-
-    raise SystemExit(start("train"))
+# Where the packages are not installed, `uv run train.py` gets them.
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["numpy>=2.4.0", "regex>=2023.8.8", "requests>=2.31.0", "tqdm>=4.66.0"]
+# ///

@@ -1,9 +1,13 @@
 """How a program ends when something is wrong: one line on stderr, and its exit status."""
 
+import contextlib
+import errno
 import os
 import sys
 
 from files.messages import notice, one_line
+
+STOPPED = 130  # the exit status that shells give for Ctrl-C
 
 
 def fail(program, error):
@@ -13,9 +17,21 @@ def fail(program, error):
 
 
 def report_stop(text="stopped"):
-    """Say that Ctrl-C has ended the program; return the exit status, a shell's for SIGINT."""
+    """Say that Ctrl-C has ended the program; return the exit status."""
     notice(text)
-    return 130
+    return STOPPED
+
+
+def end_output(program, error):
+    """What an OSError of standard output comes to; return the exit status. A reader that has seen
+    enough, such as head, is no error."""
+    with contextlib.suppress(OSError):  # as in a notebook, where it is no file
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # else it fails again at exit
+    if error.errno in (errno.EPIPE, errno.EINVAL):  # the second on Windows
+        return 0
+    return fail(program, f"cannot write to standard output: {error.strerror}")
 
 
 def describe_import_error(error, package=None):

@@ -1,8 +1,6 @@
 """What `python gpt2_numpy.py "prompt"` does: its options, and where they lead."""
 
 import argparse
-import errno
-import os
 import shutil
 import sys
 import warnings
@@ -11,13 +9,14 @@ import numpy as np
 
 import utils
 from command_line.answer import answer, answer_all
-from command_line.errors import describe_import_error, fail, report_stop
+from command_line.errors import describe_import_error, end_output, fail, report_stop
 from command_line.interactive import converse
 from command_line.options import OneLineParser
 from command_line.process import reuse_memory
 from command_line.prompts import read_prompts, read_text
 from command_line.records import FIELDS
 from command_line.stream import OutputError
+from command_line.version import describe_version
 from encoder import EncoderError
 from files.messages import notice
 from gpt2_numpy import ContextWarning, GPT2Error, check_sampling
@@ -148,6 +147,8 @@ def make_parser():
         action="store_true",
         help="results as JSON, one object on each line, with ids and log-probabilities",
     )
+    version = describe_version(PROGRAM)
+    add("--version", action="version", version=version, help="show what this is and runs on")
     add("-h", "--help", action="help", help="show this help")
     return parser
 
@@ -242,19 +243,10 @@ def main(argv=None):
     except MemoryError:
         return fail(PROGRAM, "not enough memory; a smaller model or a shorter text needs less")
     except OutputError as error:
-        discard_stdout()
-        if error.__cause__.errno in (errno.EPIPE, errno.EINVAL):  # the second on Windows
-            return 0  # a reader that has seen enough, such as head, is no error
-        reason = error.__cause__.strerror
-        return fail(PROGRAM, f"cannot write the text to standard output: {reason}")
+        return end_output(PROGRAM, error.__cause__)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return fail(PROGRAM, f"{where}{error.strerror or error}; try again")
-
-
-def discard_stdout():
-    """Let what is still to be written to stdout vanish, so that the flush at exit cannot fail."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run(options):

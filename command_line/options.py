@@ -2,6 +2,9 @@
 
 import argparse
 import math
+import sys
+
+from command_line.errors import end_output
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -11,6 +14,16 @@ class OneLineParser(argparse.ArgumentParser):
         if message.startswith("unrecognized arguments") and " -" not in message:
             message += " (put quotes around a prompt of several words)"
         self.exit(2, f"{self.prog}: {message}; --help explains every option\n")
+
+    def _print_message(self, message, file=None):
+        """argparse itself lets --help and --version end as if their text had been written."""
+        if file is None or file is not sys.stdout:
+            super()._print_message(message, file)
+            return
+        try:
+            print(message, end="", file=file, flush=True)
+        except OSError as error:
+            raise SystemExit(end_output(self.prog, error)) from None
 
 
 # Types for add_argument, named as its messages name them: "invalid whole value: 'many'".

@@ -1,7 +1,6 @@
 """This process: the threads of its BLAS, the cores it may use, how it gets its memory."""
 
 import contextlib
-import ctypes
 import os
 import sys
 from pathlib import Path
@@ -26,7 +25,7 @@ def set_blas_threads(n):
     if functions is None:
         return False
     set_threads, _ = functions
-    set_threads(ctypes.c_int(n))
+    set_threads(n)
     return True
 
 
@@ -52,6 +51,10 @@ def blas_threads(n):
 
 def find_blas_functions():
     """(set, get), C functions of the BLAS that NumPy has loaded; None where there are none."""
+    try:
+        import ctypes
+    except ImportError:  # a Python that was built without it
+        return None
     for path in list_blas_paths():
         try:
             library = ctypes.CDLL(str(path))

@@ -8,6 +8,8 @@ from tqdm import tqdm
 
 from files.messages import notice
 
+tqdm.monitor_interval = 0  # no thread for bars that skip steps: with miniters=1 none does
+
 
 def progress_bar(n_steps, n_tokens, step):
     """tqdm, counting tokens, n_tokens a step; it shows nothing where stderr is not a terminal."""
@@ -16,6 +18,7 @@ def progress_bar(n_steps, n_tokens, step):
         initial=step * n_tokens,
         unit=" tokens",
         unit_scale=True,
+        miniters=1,
         file=sys.stderr,
         disable=None,
         dynamic_ncols=True,

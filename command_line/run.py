@@ -2,7 +2,6 @@
 
 import math
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 from command_line.best import keep_best, mend_best
 from command_line.divergence import advise
@@ -13,7 +12,7 @@ from command_line.run_folder import STATE_FILE
 from command_line.run_state import go_on, is_complete, is_saved, write_model, write_state
 from command_line.signals import watch_for_stop
 from gpt2_numpy import generate
-from train import DivergedError, TrainError, negative_log_likelihood, train
+from train import DivergedError, TrainError, negative_log_likelihood, thread_map, train
 
 SAMPLE_TOKENS = 60
 
@@ -31,11 +30,11 @@ def carry_out(settings, corpus, state):
     log = begin_log(settings.out, state.step, evaluated=not owed)
     with (
         watch_for_stop() as stop,
-        ThreadPoolExecutor(s.threads) as pool,
+        thread_map(s.threads) as workers,
         progress_bar(s.n_steps, n_tokens, state.step) as bar,
     ):
         if owed:
-            evaluate(settings, corpus, state, log, bar, pool.map, stop)
+            evaluate(settings, corpus, state, log, bar, workers, stop)
         last = state.step >= s.n_steps or stop.is_set()
         if last:
             saved = save_checkpoint(settings, corpus, state, saved, bar)
@@ -49,7 +48,7 @@ def carry_out(settings, corpus, state):
                 if step.number == s.n_steps or step.number % settings.log_every == 0:
                     log_losses(log, state, n_tokens, step)
                 if is_evaluation_owed(settings, state):
-                    evaluate(settings, corpus, state, log, bar, pool.map, stop)
+                    evaluate(settings, corpus, state, log, bar, workers, stop)
                 # Asked once: a signal may come at any moment.
                 last = step.number == s.n_steps or stop.is_set()
                 if last or step.number % settings.save_every == 0:

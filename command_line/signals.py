@@ -10,15 +10,20 @@ from files.messages import notice
 @contextlib.contextmanager
 def watch_for_stop():
     """with watch_for_stop() as stop: an event that Ctrl-C sets; a second Ctrl-C is a
-    KeyboardInterrupt. The same for the signals that end background jobs and that a closed terminal
-    sends (unless nohup has it ignored)."""
-    stop = threading.Event()
+    KeyboardInterrupt. The signals that end background jobs and that a closed terminal sends (unless
+    nohup has it ignored) set it, too, and may come as often as they like: when a terminal is closed
+    both it and the shell send them."""
+    stop, n_ctrl_c = threading.Event(), 0
 
     def handle(number, frame):
-        if stop.is_set():
+        nonlocal n_ctrl_c
+        n_ctrl_c += number == signal.SIGINT
+        if number == signal.SIGINT and n_ctrl_c > 1:
             raise KeyboardInterrupt
         stop.set()
-        notice("\nfinishing this step, then saving; once more stops without saving")
+        more = "; once more stops without saving" if number == signal.SIGINT else ""
+        with contextlib.suppress(RuntimeError):  # stderr is being written to at this moment
+            notice(f"\nfinishing this step, then saving{more}")
 
     if threading.current_thread() is not threading.main_thread():
         yield stop  # only the main thread may handle signals

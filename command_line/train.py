@@ -14,8 +14,9 @@ from command_line.process import blas_threads
 from command_line.run import carry_out
 from command_line.run_folder import BEST, STATE_FILE, check_resumable, lock_folder
 from command_line.settings import MINUTES, NUMBERS, PRESETS
+from command_line.version import describe_version
 from encoder import END_OF_TEXT, EncoderError
-from files.messages import notice
+from files.messages import notice, one_line
 from gpt2_numpy import GPT2Error
 from train import TrainError
 from utils import ModelError
@@ -65,6 +66,7 @@ def make_parser():
         argument_default=argparse.SUPPRESS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=describe_version(PROGRAM))
     group = parser.add_argument_group("text and folder")
     group.add_argument(
         "corpus",
@@ -198,6 +200,14 @@ def parse_arguments(argv):
     return chosen
 
 
+def describe_os_error(error, folder):
+    """What could not be read or written, and how to go on; folder is that of the run."""
+    has_begun = os.path.exists(os.path.join(folder, STATE_FILE))
+    go_on = f"go on with --resume {shlex.quote(folder)}" if has_begun else "give the command again"
+    place, reason = error.filename or folder, error.strerror or one_line(error)
+    return f"{place}: {reason}; when that is put right, {go_on}"
+
+
 def main(argv=None):
     """Run the command line; return the exit status. Whatever is wrong is one line on stderr."""
     chosen = parse_arguments(argv)
@@ -223,7 +233,7 @@ def main(argv=None):
     except (TrainError, GPT2Error, EncoderError, ModelError) as error:
         return fail(PROGRAM, error)
     except OSError as error:
-        return fail(PROGRAM, f"{error.filename or folder}: {error.strerror}")
+        return fail(PROGRAM, describe_os_error(error, folder))
     except MemoryError:
         return fail(PROGRAM, "not enough memory; take a smaller model, --micro-batch or --threads")
     if not done:

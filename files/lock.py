@@ -11,8 +11,10 @@ def try_lock(file):
 
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         else:
-            import fcntl
-
+            try:
+                import fcntl
+            except ImportError:  # as in a browser, where there is no other process
+                return True
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):  # how POSIX and Windows say that another holds it
         return False

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -120,3 +121,8 @@ def read_log_without_times(folder):
 
 
 needs_posix = dict(condition=os.name == "nt", reason="Windows has no such signals and shells")
+
+
+def default_ctrl_c():
+    """For preexec_fn: the child of a background job would ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -2,7 +2,13 @@
 
 import sys
 
-from command_line.errors import describe_import_error, fail, report_stop, survive_closed_stderr
+from command_line.errors import (
+    describe_import_error,
+    end_output,
+    fail,
+    report_stop,
+    survive_closed_stderr,
+)
 
 
 def test_an_error_is_a_line_with_the_programs_name(capsys):
@@ -27,3 +33,10 @@ def test_a_closed_stderr_becomes_one_that_takes_everything(monkeypatch):
     survive_closed_stderr()
     print("lost", file=sys.stderr)
     sys.stderr.close()
+
+
+def test_output_that_cannot_be_written_is_an_error_unless_nobody_reads_on(capsys):
+    assert end_output("train.py", BrokenPipeError(32, "Broken pipe")) == 0
+    assert end_output("train.py", OSError(28, "No space left on device")) == 1
+    line = "train.py: cannot write to standard output: No space left on device\n"
+    assert capsys.readouterr().err == line

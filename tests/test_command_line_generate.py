@@ -254,7 +254,7 @@ def test_a_full_disk_is_one_line(tiny_model, options):
         status, _, err = run_generate(tiny_model, *options, stdout=full)
     assert status == 1
     assert err.splitlines()[-1] == (
-        "gpt2_numpy.py: cannot write the text to standard output: No space left on device"
+        "gpt2_numpy.py: cannot write to standard output: No space left on device"
     )
     assert "Traceback" not in err and "Exception" not in err
 

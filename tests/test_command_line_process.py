@@ -78,6 +78,12 @@ def test_where_no_blas_can_be_told_nothing_breaks(monkeypatch):
             assert np.ones((2, 2)).sum() == 4
 
 
+def test_a_python_without_foreign_functions_tells_no_blas(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ctypes", None)
+    assert set_blas_threads(1) is False
+    assert get_blas_threads() is None
+
+
 def test_cores_are_those_this_process_may_use(monkeypatch):
     assert 1 <= count_cores() <= os.cpu_count()
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)

@@ -4,6 +4,8 @@ import io
 import os
 import select
 import sys
+import threading
+import warnings
 
 import pytest
 
@@ -49,7 +51,23 @@ def test_a_terminal_that_is_gone_stops_nothing(monkeypatch):
     for _ in range(3):
         advance(bar, 1000, 1.0)
     report(bar, "lost")
-    progress.sys.stderr.is_gone = False
+    bar.close()
+
+
+def test_a_bar_needs_no_thread_and_shows_every_step(monkeypatch):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(progress.tqdm, "monitor", None)  # what another bar may have started
+    monkeypatch.setattr(progress.sys, "stderr", Terminal())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        bar = progress_bar(4000, 1000, 0)
+    bar.mininterval = 0
+    for i in range(1, 100):
+        advance(bar, 1000, 1.0)
+        assert bar.last_print_n == 1000 * i
     bar.close()
 
 

@@ -1,10 +1,13 @@
 """Whole runs: the log, the evaluations, the checkpoints, and what can break them off."""
 
+import contextlib
 import json
 import math
+import os
 import re
 import signal
-import time
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -18,7 +21,9 @@ from files.openai_folder import OUTDATED
 from files.tf_checkpoint import read_checkpoint
 from gpt2_numpy import generate
 from programs import (
+    ROOT,
     TINY,
+    default_ctrl_c,
     make_options,
     needs_posix,
     read_log,
@@ -139,29 +144,103 @@ def test_ctrl_c_saves_and_a_resumed_run_equals_an_uninterrupted_one(story, tmp_p
     )
 
 
+# train.py, whose first step never ends.
+ENDLESS_STEP = """
+import sys, time
+import train
+from command_line.launch import launch
+
+def work(*arguments, **settings):
+    print("at work", file=sys.stderr, flush=True)
+    while True:
+        time.sleep(0.01)
+
+train.loss_and_gradients = work
+raise SystemExit(launch("train"))
+"""
+
+
 @pytest.mark.skipif(**needs_posix)
-def test_a_second_ctrl_c_stops_at_once_and_leaves_the_last_checkpoint(story, tmp_path):
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_second_ctrl_c_waits_for_no_step_and_leaves_the_last_checkpoint(story, tmp_path, threads):
     folder = tmp_path / "m"
-    changes = dict(
-        n_steps=10**6,
-        save_every=10**6,
-        n_embd=256,
-        n_ctx=128,
-        batch_size=32,
-        log_every=1,
-        eval_every=10**6,
+    options = make_options(threads=threads)
+    process = subprocess.Popen(
+        [sys.executable, "-c", ENDLESS_STEP, story, "--out", folder, *options],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        preexec_fn=default_ctrl_c,
     )
-    process = start_training(story, "--out", folder, *make_options(**changes))
-    wait_for_step(process, folder, 1)
-    for _ in range(2):
+    for words in ("at work", "finishing this step"):
+        while words not in process.stderr.readline():
+            assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        time.sleep(0.02)
     error = process.communicate(timeout=60)[1]
-    if "saved; go on" in error:
-        pytest.skip("the step was over before the second signal came")
     assert process.returncode == 130
-    assert "stopped without saving" in error.splitlines()[-1] and "Traceback" not in error
+    assert error.splitlines()[-1] == (f"stopped without saving; {folder} holds the last checkpoint")
     assert json.loads(str(np.load(folder / "training.npz")["about"]))["step"] == 0
+    assert not [path for path in folder.iterdir() if path.suffix in (".tmp", ".lock")]
+
+
+@pytest.mark.skipif(**needs_posix)
+def test_a_terminal_that_is_closed_costs_nothing(story, tmp_path):
+    """The kernel sends SIGHUP, and so may the shell; whatever is written now is an error."""
+    import fcntl
+    import pty
+    import termios
+
+    def take_terminal():
+        os.setsid()
+        fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+
+    folder, (master, terminal) = tmp_path / "m", pty.openpty()
+    command = [sys.executable, ROOT / "train.py", story, "--out", folder]
+    options = make_options(n_steps=10**5, eval_every=10**6, save_every=10**6)
+    process = subprocess.Popen(
+        [*command, *options], stdin=terminal, stderr=terminal, preexec_fn=take_terminal
+    )
+    os.close(terminal)
+    wait_for_step(process, folder, 2)
+    os.close(master)
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGHUP):
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(number)
+    process.wait(timeout=60)
+    assert json.loads(str(np.load(folder / "training.npz")["about"]))["step"] >= 2
+    assert not [path for path in folder.iterdir() if path.suffix in (".tmp", ".lock")]
+
+
+# What a Python in a browser lacks: threads that can be started, locks, and foreign functions.
+WITHOUT_THREADS = """
+import sys, threading
+
+def start(thread):
+    raise RuntimeError("can't start new thread")
+
+threading.Thread.start = start
+for name in ("fcntl", "_ctypes", "_multiprocessing"):
+    sys.modules[name] = None
+from command_line import start
+raise SystemExit(start({program!r}))
+"""
+
+
+def test_where_no_thread_can_be_started_both_programs_work_on_one(story, tmp_path):
+    folder = tmp_path / "m"
+
+    def run(program, *arguments):
+        command = [sys.executable, "-W", "error", "-c", WITHOUT_THREADS.format(program=program)]
+        return subprocess.run([*command, *arguments], capture_output=True, text=True, cwd=ROOT)
+
+    done = run("train", story, "--out", folder, *make_options(threads=2))
+    assert done.returncode == 0, done.stderr
+    with_threads = tmp_path / "with-threads"
+    assert run_train(story, "--out", with_threads, *make_options(threads=2)) == 0
+    for name, array in read_checkpoint(folder / "model.ckpt").items():
+        assert np.array_equal(array, read_checkpoint(with_threads / "model.ckpt")[name]), name
+    done = run("generate", "--model", folder, "--greedy", "-n", "3", "the king")
+    assert done.returncode == 0 and done.stdout.startswith("the king"), done.stderr
 
 
 def test_a_killed_run_resumes_from_its_last_checkpoint(story, tmp_path):

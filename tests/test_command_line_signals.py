@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 
 import pytest
@@ -12,18 +13,55 @@ from programs import needs_posix
 pytestmark = pytest.mark.skipif(**needs_posix)
 
 
+def send(name):
+    os.kill(os.getpid(), getattr(signal, name))
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_the_first_asks_and_the_second_stops(name, capsys):
-    number = getattr(signal, name)
-    before = signal.getsignal(number)
+def test_the_first_asks(name, capsys):
+    before = signal.getsignal(getattr(signal, name))
     with watch_for_stop() as stop:
         assert not stop.is_set()
-        os.kill(os.getpid(), number)
+        send(name)
         assert stop.is_set()
-        assert "once more stops without saving" in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert error.startswith("\nfinishing this step, then saving")
+        assert ("once more stops without saving" in error) is (name == "SIGINT")
+    assert signal.getsignal(getattr(signal, name)) is before
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["SIGINT", "SIGINT"], ["SIGHUP", "SIGINT", "SIGTERM", "SIGINT"]],
+)
+def test_the_second_ctrl_c_abandons(names):
+    with watch_for_stop() as stop:
+        for name in names[:-1]:
+            send(name)
+            assert stop.is_set()
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), number)
-    assert signal.getsignal(number) is before
+            send(names[-1])
+
+
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGTERM"])
+def test_no_number_of_other_signals_abandons(name):
+    with watch_for_stop() as stop:
+        send("SIGINT")
+        for _ in range(5):
+            send(name)
+        assert stop.is_set()
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), RuntimeError("reentrant")])
+def test_a_notice_that_cannot_be_written_stops_nothing(monkeypatch, error):
+    class Gone:
+        def write(self, text):
+            raise error
+
+    with watch_for_stop() as stop:
+        monkeypatch.setattr(sys, "stderr", Gone())
+        send("SIGHUP")
+        assert stop.is_set()
 
 
 def test_nohup_is_respected():

@@ -130,7 +130,11 @@ def test_a_run_that_is_refused_leaves_no_folder_and_no_lock(story, tmp_path, cap
     ("error", "code", "words"),
     [
         (MemoryError(), 1, "train.py: not enough memory; take a smaller model, --micro-batch or"),
-        (OSError(5, "Input/output error", "x/y"), 1, "train.py: x/y: Input/output error"),
+        (
+            OSError(5, "Input/output error", "x/y"),
+            1,
+            "train.py: x/y: Input/output error; when that is put right, give the command again\n",
+        ),
         (ModuleNotFoundError("no", name="requests"), 1, "train.py: requests is not installed; pip"),
         (KeyboardInterrupt(), 130, "stopped; nothing was written yet"),
     ],
@@ -143,6 +147,19 @@ def test_whatever_goes_wrong_is_one_line(story, tmp_path, capsys, monkeypatch, e
     assert run_train(story, "--out", tmp_path / "m") == code
     err = capsys.readouterr().err
     assert err.startswith(words) and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), OSError("read it\ntwice")])
+def test_an_error_of_the_system_says_how_to_go_on_with_a_run(trained, capsys, monkeypatch, error):
+    def fail(given):
+        raise error
+
+    monkeypatch.setattr(train, "resume_run", fail)
+    assert run_train("--resume", trained) == 1
+    reason = error.strerror or "read it twice"
+    assert capsys.readouterr().err == (
+        f"train.py: {trained}: {reason}; when that is put right, go on with --resume {trained}\n"
+    )
 
 
 def test_a_run_that_was_abandoned_says_whether_there_is_a_checkpoint(trained, capsys, monkeypatch):

@@ -1,5 +1,6 @@
 """files/lock.py: one process at a time, and no lock outlives its process."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -71,3 +72,10 @@ def test_any_other_error_is_no_answer(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", no_locks)
     with open(tmp_path / "lock", "a") as file, pytest.raises(OSError, match="No locks available"):
         try_lock(file)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has locks of its own")
+def test_a_system_without_locks_has_no_other_process(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    with open(tmp_path / "lock", "a") as file:
+        assert try_lock(file)

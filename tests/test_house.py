@@ -1,10 +1,13 @@
 """Imports run one way: each part of the project uses only what it may."""
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import command_line
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = {
@@ -58,3 +61,40 @@ def test_the_table_has_every_part():
 def test_no_test_imports_another():
     for file in (ROOT / "tests").glob("*.py"):
         assert not [name for name in imports_of(file) if name.startswith("test_")], file.name
+
+
+# What runs first when a program is started, so that whatever comes after it can fail in one line.
+PROGRAMS = ["gpt2_numpy.py", "train.py"]
+BEFORE_ALL_ELSE = {
+    "command_line": "command_line/__init__.py",
+    "command_line.errors": "command_line/errors.py",
+    "command_line.launch": "command_line/launch.py",
+    "files": "files/__init__.py",
+    "files.messages": "files/messages.py",
+}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_program_hands_over_before_it_imports_anything(program):
+    hand_over = ast.parse((ROOT / program).read_text("utf-8")).body[1]
+    assert ast.unparse(hand_over.test) == "__name__ == '__main__'"
+
+
+def test_nothing_heavy_is_imported_before_ctrl_c_is_looked_after():
+    code = "import sys; before = set(sys.modules); import command_line.launch"
+    code += "; print(*set(sys.modules) - before)"
+    command = [sys.executable, "-S", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    names = set(done.stdout.split())
+    assert {name for name in names if name.split(".")[0] in OURS} == set(BEFORE_ALL_ELSE)
+    assert {name.split(".")[0] for name in names} <= OURS | set(sys.stdlib_module_names)
+    assert not names & {"argparse", "pathlib", "threading"}
+
+
+@pytest.mark.parametrize("file", [*PROGRAMS, *BEFORE_ALL_ELSE.values()])
+def test_an_old_python_can_read_what_tells_it_that_it_is_too_old(file):
+    ast.parse((ROOT / file).read_text("utf-8"), feature_version=(3, 7))
+
+
+def test_whatever_has_one_of_our_names_is_forgotten_at_the_start():
+    assert set(command_line.OURS) == OURS

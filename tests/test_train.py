@@ -337,6 +337,61 @@ def test_a_run_that_goes_on_equals_one_that_was_never_stopped():
     assert_same_bits(cut, whole)
 
 
+def fail_to_start_after(n, monkeypatch):
+    """Let n more threads be started, and none after them."""
+    start, started = threading.Thread.start, []
+
+    def start_some(thread):
+        if len(started) == n:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_some)
+    return started
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_where_threads_cannot_be_started_one_computes_the_same(monkeypatch, n):
+    alone, together = train.init_params(SIZES, 0), train.init_params(SIZES, 0)
+    told = list(train.train(together, IDS, 3, SETTINGS))
+    started = fail_to_start_after(n, monkeypatch)
+    assert list(train.train(alone, IDS, 3, SETTINGS)) == told
+    assert_same_bits(alone, together)
+    for thread in started:  # none waits for one that was never started
+        thread.join(timeout=10)
+        assert not thread.is_alive()
+
+
+def test_one_thread_alone_needs_no_pool(monkeypatch):
+    fail_to_start_after(0, monkeypatch)
+    with train.thread_map(1) as workers:
+        assert workers is map
+
+
+def test_several_threads_work_at_once():
+    both = threading.Barrier(2, timeout=10)
+    with train.thread_map(2) as workers:
+        assert sorted(workers(lambda _: both.wait(), range(2))) == [0, 1]
+
+
+def test_what_breaks_off_a_step_waits_for_no_thread():
+    release = threading.Event()
+
+    def work(i):
+        if i == 0:
+            raise KeyboardInterrupt
+        assert release.wait(timeout=10)
+
+    try:
+        with pytest.raises(KeyboardInterrupt), train.thread_map(2) as workers:
+            list(workers(work, range(2)))
+        assert not release.is_set()
+        assert any(thread.name.startswith("ThreadPool") for thread in threading.enumerate())
+    finally:
+        release.set()
+
+
 def test_a_step_is_taken_only_when_it_is_asked_for():
     params = train.init_params(SIZES, 0)
     steps = train.train(params, IDS, 3, SETTINGS)
