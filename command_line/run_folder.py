@@ -5,7 +5,7 @@ import os
 import shlex
 from pathlib import Path
 
-from files.lock import try_lock
+from files.lock import is_at, try_lock
 from files.openai_folder import DATA, INDEX
 from train import TrainError
 
@@ -66,25 +66,15 @@ def lock_folder(folder):
 
 
 def open_lock(path):
-    """The file at this path, open and locked; None where another process holds it. OSError.
-
-    Whoever held the lock may have removed the file after it was opened here, and a third process
-    may have made another since: only a lock on the file that has the name now counts.
-    """
+    """The file at this path, open and locked; None where another process holds it. OSError."""
     while True:
         file = open(path, "a")
-        try:
-            if not try_lock(file):
-                file.close()
-                return None
-            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
-                return file
+        if not try_lock(file):
             file.close()
-        except FileNotFoundError:
-            file.close()
-        except BaseException:
-            file.close()
-            raise
+            return None
+        if is_at(file, path):
+            return file
+        file.close()  # removed since by the process that held it; there may be another by now
 
 
 def remove_empty(folders):

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 
-from files.lock import try_lock
+from files.lock import is_at, try_lock
 from files.messages import notice, one_line, readable
 
 SMALL_FILE = 16 * 2**20  # bytes: no file whose size is not known beforehand may be larger
@@ -114,14 +114,6 @@ def open_locked(path):
         if is_at(file, path):
             return file
         file.close()
-
-
-def is_at(file, path):
-    """Whether an open file is the one that has this name now."""
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
-    except FileNotFoundError:
-        return False
 
 
 def check_disk(folder, sizes):

@@ -19,3 +19,12 @@ def try_lock(file):
     except (BlockingIOError, PermissionError):  # how POSIX and Windows say that another holds it
         return False
     return True
+
+
+def is_at(file, path):
+    """Whether an open file is the one that has this name now: only a lock on that one counts, as
+    whoever held the lock before may have removed the file after it was opened here."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
