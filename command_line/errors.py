@@ -26,9 +26,8 @@ def end_output(program, error):
     """What an OSError of standard output comes to; return the exit status. A reader that has seen
     enough, such as head, is no error."""
     with contextlib.suppress(OSError):  # as in a notebook, where it is no file
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # else it fails again at exit
+        # Else what is still to be written fails once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if error.errno in (errno.EPIPE, errno.EINVAL):  # the second on Windows
         return 0
     return fail(program, f"cannot write to standard output: {error.strerror}")

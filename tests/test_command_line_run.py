@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -160,23 +161,40 @@ raise SystemExit(launch("train"))
 """
 
 
+def wait_until(happened, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def press_ctrl_c(process, happened):
+    """Send SIGINT; and again, as a person would, where nothing happens: Python looks at a signal
+    late when it comes in the very moment in which the main thread begins to wait for another."""
+    for _ in range(20):
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(AssertionError):
+            return wait_until(happened, seconds=3)
+    process.kill()
+    raise AssertionError("nothing happened")
+
+
 @pytest.mark.skipif(**needs_posix)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_second_ctrl_c_waits_for_no_step_and_leaves_the_last_checkpoint(story, tmp_path, threads):
-    folder = tmp_path / "m"
-    options = make_options(threads=threads)
-    process = subprocess.Popen(
-        [sys.executable, "-c", ENDLESS_STEP, story, "--out", folder, *options],
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        preexec_fn=default_ctrl_c,
-    )
-    for words in ("at work", "finishing this step"):
-        while words not in process.stderr.readline():
-            assert process.poll() is None
-        process.send_signal(signal.SIGINT)
-    error = process.communicate(timeout=60)[1]
+    folder, told = tmp_path / "m", tmp_path / "stderr"
+    command = [sys.executable, "-c", ENDLESS_STEP, story, "--out", folder]
+    with open(told, "w") as stderr:
+        process = subprocess.Popen(
+            [*command, *make_options(threads=threads)],
+            stderr=stderr,
+            cwd=ROOT,
+            preexec_fn=default_ctrl_c,
+        )
+    wait_until(lambda: "at work" in told.read_text())
+    press_ctrl_c(process, lambda: "finishing this step" in told.read_text())
+    press_ctrl_c(process, lambda: process.poll() is not None)
+    error = told.read_text()
     assert process.returncode == 130
     assert error.splitlines()[-1] == (f"stopped without saving; {folder} holds the last checkpoint")
     assert json.loads(str(np.load(folder / "training.npz")["about"]))["step"] == 0
