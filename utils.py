@@ -48,7 +48,8 @@ BIG = 10**9  # bytes: weights of this size are announced before they are loaded
 WORKING_MEMORY = 200 * 10**6  # bytes: Python, NumPy, the vocabulary, a long prompt's activations
 
 KNOWN_MODELS = (
-    f"give one of {', '.join([BUNDLED, *RELEASED])}, or a folder with its path, such as ./my-model"
+    f"give one of {BUNDLED}, 124M, 355M, 774M, 1558M, or a folder with its path, such as "
+    "./my-model; --list shows what is here"
 )
 # What to do about a wrong file "checkpoint".
 REPAIR_CHECKPOINT = (
@@ -113,12 +114,11 @@ def find_folder(model, models_dir=None):
         missing = find_missing(folder)
     except (FolderError, OSError) as error:
         raise ModelError(why_unreadable(error, REPAIR_CHECKPOINT)) from error
-    mend = f"python train.py --resume {shlex.quote(os.fspath(folder))}"
     outdated = is_outdated(folder)
     if missing and outdated:
         raise ModelError(
             f"{folder} is not a whole model folder: its training was cut off while it saved "
-            f"(or saves just now); write the model with: {mend}"
+            f"(or saves just now); {mend(folder)}"
         )
     if missing:
         raise ModelError(
@@ -128,28 +128,36 @@ def find_folder(model, models_dir=None):
     if outdated:
         notice(
             f"{folder}: its training was cut off while it saved (or saves just now), and this "
-            f"model may be older than its training.npz; bring it up to date with: {mend}"
+            f"model may be older than its training.npz; {mend(folder)}"
         )
     return folder
+
+
+def mend(folder):
+    """What to do about a model that is older than the state of its training."""
+    return f"bring it up to date with: python train.py --resume {shlex.quote(os.fspath(folder))}"
 
 
 def locate_folder(model, models_dir):
     """The folder that a path stands for, or a bare name such as "mine".
 
-    A bare name, a str without a slash, is looked for in the current directory first, then in
-    models_dir. Where there is such a folder in both, the first is taken that has all files of a
-    model, and a notice says which one that is. Raises ModelError.
+    A bare name, a str that begins with no dot or slash, such as "mine" or "mine/best", is looked
+    for in the current directory first, then in models_dir. Where there is such a folder in both,
+    the first is taken that has all files of a model, and a notice says which one that is. Raises
+    ModelError.
     """
     if not os.fspath(model):
         raise ModelError(f"the name of the model is empty; {KNOWN_MODELS}")
     path = os.path.expanduser(model)
     places = [Path(path)]
-    if isinstance(model, str) and not os.path.dirname(path) and path not in (".", ".."):
+    first = path.replace(os.sep, "/").partition("/")[0]
+    if isinstance(model, str) and first not in ("", ".", "..") and not os.path.isabs(path):
         places.append(models_dir / path)
     folders = [place for place in places if is_folder(place)]
     if not folders:
         hint = suggest(path, models_dir)
-        raise ModelError(f"there is no model {os.fspath(model)!r}{hint}; {KNOWN_MODELS}")
+        where = f" here or in {models_dir}" if len(places) > 1 else ""
+        raise ModelError(f"there is no model {os.fspath(model)!r}{where}{hint}; {KNOWN_MODELS}")
     if len(folders) == 1 or os.path.samefile(*folders):
         return folders[0]
     folder = next(filter(is_whole, folders), folders[0])

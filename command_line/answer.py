@@ -25,7 +25,7 @@ N_ROWS = 16  # continuations that grow side by side, as far as there is memory f
 
 def answer(options, text, encoder, params, n_head):
     """Do with a prompt what the options ask for."""
-    if text[-1:].isspace() and not options.score:
+    if text[-1:].isspace() and not options.score and not options.interactive:
         notice(
             "hint: the prompt ends in white space; most tokens bring the space before them, so the "
             "text usually goes on better without it (echo adds a line break, printf does not)"
@@ -76,6 +76,7 @@ def answer_all(options, prompts, encoder, params, n_head):
     if options.show_tokens:
         for ids in texts:
             show_tokens(encoder, ids)
+            notice("")
     with blas_threads(None):
         if options.score:
             n = sum(max(0, len(ids) - 1) for ids in texts)

@@ -36,11 +36,15 @@ def end_output(program, error):
 def describe_import_error(error, package=None):
     """What is wrong with a package, by default the one that the ImportError names, and a cure."""
     package = package or error.name or "a package"
+    folder = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+    requirements = "requirements.txt"
+    if os.path.realpath(os.curdir) != folder:
+        requirements += f" in {folder}"
     if isinstance(error, ModuleNotFoundError) and error.name == package:
-        return f"{package} is not installed; pip install -r requirements.txt"
+        return f"{package} is not installed; pip install -r {requirements}"
     return (
         f"{package} cannot be imported ({one_line(error)}); "
-        "pip install --force-reinstall -r requirements.txt"
+        f"pip install --force-reinstall -r {requirements}"
     )
 
 

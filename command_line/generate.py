@@ -1,6 +1,7 @@
 """What `python gpt2_numpy.py "prompt"` does: its options, and where they lead."""
 
 import argparse
+import os
 import shutil
 import sys
 import warnings
@@ -12,12 +13,12 @@ from command_line.answer import answer, answer_all
 from command_line.errors import describe_import_error, end_output, fail, report_stop
 from command_line.interactive import converse
 from command_line.options import OneLineParser
-from command_line.process import reuse_memory
+from command_line.process import blas_threads, reuse_memory
 from command_line.prompts import read_prompts, read_text
 from command_line.records import FIELDS
 from command_line.stream import OutputError
 from command_line.version import describe_version
-from encoder import EncoderError
+from encoder import EncoderError, check_text
 from files.messages import notice
 from gpt2_numpy import ContextWarning, GPT2Error, check_sampling
 
@@ -54,6 +55,8 @@ def make_parser():
             prog, max_help_position=21, width=min(100, shutil.get_terminal_size().columns - 2)
         ),
         add_help=False,
+        stray="put quotes around a prompt of several words; one that begins with a dash goes last, "
+        "after --",
     )
     add = parser.add_argument_group("prompts").add_argument
     add(
@@ -205,7 +208,8 @@ def find_contradiction(chosen):
     if len(sources) > 1:
         return f"{' and '.join(sources)} are two sources of prompts; choose one"
     if "list" in chosen and (others := sorted(set(chosen) - {"list", "models_dir"})):
-        return f"--list goes with --models-dir alone; leave out {names(*others)[0]}"
+        other = "the prompt" if others[0] == "prompt" else names(*others)[0]
+        return f"--list goes with --models-dir alone; leave out {other}"
     if "score" in chosen and (useless := names(*GENERATING, "explain")):
         return f"--score generates nothing; leave out {useless[0]}"
     if "greedy" in chosen and (useless := names("temperature", "top_k", "top_p")):
@@ -232,7 +236,8 @@ def main(argv=None):
     if hasattr(sys.stdout, "reconfigure"):  # as not in a notebook
         sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character shows "?"
     try:
-        run(options)
+        with blas_threads(None):  # as many as before afterwards, whatever was chosen meanwhile
+            run(options)
         return 0
     except KeyboardInterrupt:
         return report_stop()
@@ -262,8 +267,14 @@ def run(options):
         prompts, n_empty = read_prompts(options.prompts, options.json, set(reserved))
         if n_empty:
             notice(f"lines without text, which are left out: {n_empty}")
+        if not options.json and prompts[0].text.startswith('{"prompt"'):
+            notice("hint: the lines look like JSON; with --json they are read as such")
     elif text == "-":
         text = read_text("-")
+    elif os.path.isfile(text):
+        notice(f"hint: {text} is taken as the text itself; to read the file give - < {text}")
+    for stop in options.stop:
+        check_text(stop)
     encoder, hparams, params = load_model(options)
     reuse_memory()
     model = (encoder, params, hparams["n_head"])

@@ -12,6 +12,7 @@ from files.openai_folder import (
     find_missing,
     find_prefix,
     is_large,
+    is_outdated,
     stat_files,
     was_verified,
 )
@@ -23,6 +24,7 @@ from utils import (
     ModelError,
     check_released,
     load_hparams,
+    mend,
     models_folder,
     n_parameters,
 )
@@ -97,7 +99,10 @@ def describe_model(name, folder):
     row = Row(printable(name))
     try:
         row = row._replace(size=readable(sum_sizes(folder)))
-        if missing := find_missing(folder):
+        missing = find_missing(folder)
+        if is_outdated(folder):
+            return row._replace(state=f"its training was cut off while it saved; {mend(folder)}")
+        if missing:
             return row._replace(state=describe_missing(name, folder, missing))
         hparams = load_hparams(folder)
         row = row._replace(parameters=f"{n_parameters(hparams):,}")
@@ -116,8 +121,13 @@ def describe_model(name, folder):
 
 
 def sum_sizes(folder):
-    """Bytes of the files in a folder."""
-    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    """Bytes of a model's files in a folder, be they parts yet."""
+    weights = find_prefix(folder).name
+    return sum(
+        path.stat().st_size
+        for path in folder.iterdir()
+        if path.name.removesuffix(".part") in FILES or path.name.startswith(f"{weights}.data-")
+    )
 
 
 def describe_missing(name, folder, missing):

@@ -2,17 +2,26 @@
 
 import argparse
 import math
+import re
 import sys
 
 from command_line.errors import end_output
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """Says what is wrong with the command line in one line instead of the whole usage."""
+    """Says what is wrong with the command line in one line instead of the whole usage.
+
+    stray: what to do where there are more words than options and values
+    """
+
+    def __init__(self, *arguments, stray="put quotes around a path with spaces", **settings):
+        super().__init__(*arguments, **settings)
+        self.stray = stray
 
     def error(self, message):
-        if message.startswith("unrecognized arguments") and " -" not in message:
-            message += " (put quotes around a prompt of several words)"
+        is_word = re.match("unrecognized arguments: [^-]", message)
+        if is_word or "ignored explicit argument" in message:  # as of -hello
+            message += f" ({self.stray})"
         self.exit(2, f"{self.prog}: {message}; --help explains every option\n")
 
     def _print_message(self, message, file=None):

@@ -1,10 +1,12 @@
 """The prompt from standard input, and many prompts from a file (--prompts)."""
 
 import json
+import math
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from files.messages import advise
 from gpt2_numpy import GPT2Error
 
 
@@ -26,7 +28,8 @@ def read_text(path):
         content = sys.stdin.buffer.read() if path == "-" else Path(path).expanduser().read_bytes()
         return content.decode("utf-8-sig")  # a byte-order mark is no text
     except OSError as error:
-        raise GPT2Error(f"cannot read {where}: {error.strerror}; give a text file") from error
+        cure = advise(error) if isinstance(error, PermissionError) else "give a text file"
+        raise GPT2Error(f"cannot read {where}: {error.strerror}; {cure}") from error
     except UnicodeDecodeError as error:
         raise GPT2Error(
             f"{where} is not UTF-8 (byte {error.start}: {error.reason}); convert the text first, "
@@ -71,12 +74,21 @@ def is_json(line):
         return False
 
 
+def parse_finite(text):
+    """A number of JSON as a float; ValueError where it is none that JSON could hold again."""
+    if not math.isfinite(value := float(text)):
+        raise ValueError(text)
+    return value
+
+
 def parse_prompt(line, where, reserved):
     """The Prompt of a line of JSON. GPT2Error, which says where."""
     try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise GPT2Error(f"{where}not JSON: {error}") from None
+        value = json.loads(line, parse_float=parse_finite, parse_constant=parse_finite)
+    except json.JSONDecodeError as error:
+        raise GPT2Error(f"{where}not JSON: {error.msg} (character {error.pos + 1})") from None
+    except (ValueError, RecursionError):
+        raise GPT2Error(f"{where}a number that is too large, or brackets too deep") from None
     further = value if isinstance(value, dict) else {"prompt": value}
     text = further.pop("prompt", None)
     if not isinstance(text, str):

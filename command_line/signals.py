@@ -37,8 +37,7 @@ def watch_for_stop():
 
 
 def list_signals():
-    """The signals that ask a program to end, as far as this system has them."""
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        numbers.append(signal.SIGHUP)
-    return numbers
+    """The signals that ask a program to end, as far as this system has them and whoever started the
+    program has not had them ignored: as nohup does, and a shell's script for what ends with &."""
+    numbers = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
+    return [n for n in numbers if n is not None and signal.getsignal(n) is not signal.SIG_IGN]

@@ -45,12 +45,18 @@ def stream(encoder, prompt, n_prompt, steps, n_samples, n_tokens, stops=()):
         n_steps = len(times) - 1
         if n_steps or n_tokens == 0:  # else the first step has failed
             write_further_samples(prompt, samples)
-        report_speed(n_prompt, n_samples, times)
-    if n_steps < n_tokens:
-        reasons = {sample.finish_reason for sample in samples}
-        notice(
-            f"{' or '.join(ENDINGS[reason] for reason in sorted(reasons))} after {n_steps} tokens"
-        )
+        report_speed(n_prompt, sum(len(sample.ids) for sample in samples), n_samples, times)
+    report_endings(samples)
+
+
+def report_endings(samples):
+    """Say of which of the samples the end came before it had all its tokens, and why."""
+    for reason, ending in ENDINGS.items():
+        lengths = [len(sample.ids) for sample in samples if sample.finish_reason == reason]
+        if lengths and len(samples) == 1:
+            notice(f"{ending} after {lengths[0]} tokens")
+        elif lengths:
+            notice(f"{ending}: in {len(lengths)} of {len(samples)} samples")
 
 
 ENDINGS = {
@@ -71,11 +77,12 @@ def heading(*places):
     return f"--- {', '.join(parts)} ---\n" if parts else ""
 
 
-def report_speed(n_prompt, n_samples, times):
-    """Say how fast it went: times are those of the start and after each step, in seconds."""
+def report_speed(n_prompt, n_tokens, n_samples, times):
+    """Say how fast it went: n_tokens came in all, n_samples of them first; times are those of the
+    start and after each step, in seconds."""
     if len(times) > 2:
-        rate = n_samples * (len(times) - 2) / (times[-1] - times[1])
+        rate = max(0, n_tokens - n_samples) / (times[-1] - times[1])
         notice(
-            f"{n_samples * (len(times) - 1)} tokens, {rate:.1f} tokens/s; the first after "
-            f"{times[1] - times[0]:.2f} s, for a prompt of {n_prompt}"
+            f"{n_tokens} tokens, {rate:.1f} tokens/s; the first after {times[1] - times[0]:.2f} s, "
+            f"for a prompt of {n_prompt}"
         )

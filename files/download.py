@@ -68,7 +68,6 @@ def fetch_missing(url, folder, sizes, check, partners, announcement):
     """
     import requests  # not at the top: a small model has spoken by the time that this is imported
 
-    folder.mkdir(parents=True, exist_ok=True)
     with hold_lock(folder / "download.lock"), requests.Session() as session:
         missing = [name for name in sizes if not (folder / name).is_file()]
         if missing:
@@ -91,19 +90,22 @@ def fetch_missing(url, folder, sizes, check, partners, announcement):
 
 @contextlib.contextmanager
 def hold_lock(path):
-    """Hold a lock, after waiting for whoever holds it; its file is there only while it is held."""
+    """Hold a lock, after waiting for whoever holds it; its file is there only while it is held, and
+    its folder afterwards only where it has something in it."""
     with open_locked(path):
         try:
             yield
         finally:
             with contextlib.suppress(OSError):  # Windows removes no open file
                 path.unlink()
+                path.parent.rmdir()  # nor does anyone a folder that is not empty
 
 
 def open_locked(path):
     """The open file at a path, locked, after waiting for whoever holds the lock."""
     told = False
     while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
         file = open(path, "a")
         while not try_lock(file):
             if not told:

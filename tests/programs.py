@@ -96,7 +96,10 @@ def run_refused(capsys, *arguments):
 
 def start_training(*arguments):
     command = [sys.executable, ROOT / "train.py", *arguments]
-    return subprocess.Popen(command, text=True, stderr=subprocess.PIPE, env=ENVIRONMENT)
+    on_posix = None if os.name == "nt" else default_ctrl_c
+    return subprocess.Popen(
+        command, text=True, stderr=subprocess.PIPE, env=ENVIRONMENT, preexec_fn=on_posix
+    )
 
 
 def wait_for_step(process, folder, step):

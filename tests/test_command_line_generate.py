@@ -18,6 +18,7 @@ from gpt2_numpy import ContextWarning
 from programs import (
     ENVIRONMENT,
     ROOT,
+    default_ctrl_c,
     expect_text,
     generate_command,
     needs_posix,
@@ -64,6 +65,31 @@ def test_greedy_may_have_a_seed(tiny_model, capsys):
     """Same seed, same text: that holds for it, too."""
     assert main(["--model", str(tiny_model), "--greedy", "--seed", "1", "-n", "3", "the"]) == 0
     assert capsys.readouterr().out == expect_text(tiny_model, "the", 3) + "\n"
+
+
+def test_the_name_of_a_file_gets_a_hint(tiny_model, tmp_path, capsys):
+    path = tmp_path / "story.txt"
+    path.write_text("the")
+    assert main(["--model", str(tiny_model), "--score", str(path)]) == 0
+    assert f"hint: {path} is taken as the text itself; to read the file give - < " in (
+        capsys.readouterr().err
+    )
+
+
+def test_lines_that_look_like_json_get_a_hint(tiny_model, tmp_path, capsys):
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"prompt": "a"}\n')
+    options = ["--model", str(tiny_model), "--greedy", "-n", "1", "--prompts", str(path)]
+    assert main(options) == 0
+    assert "hint: the lines look like JSON; with --json" in capsys.readouterr().err
+    assert main([*options, "--json"]) == 0
+    assert "hint" not in capsys.readouterr().err
+
+
+def test_a_stop_text_without_utf_8_is_one_line(tiny_model, capsys):
+    assert main(["--model", str(tiny_model), "--stop", "a\udcff", "the"]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and "surrogate" in err and err.count("\n") == 1
 
 
 def test_a_stop_text_that_is_written_as_an_escape_gets_a_hint(tiny_model, capsys):
@@ -185,6 +211,7 @@ def test_a_full_context_is_said_once(tiny_model):
         (["-i", "the"], "the prompt and --interactive are two sources"),
         (["-i", "--prompts", "p"], "--prompts and --interactive are two sources"),
         (["--list"], "--list goes with --models-dir alone; leave out --model"),
+        (["-hello"], "one that begins with a dash goes last, after --"),
         (["Once", "upon"], "put quotes around a prompt of several words"),
         (["--no-such-option"], "unrecognized arguments: --no-such-option"),
     ],
@@ -261,11 +288,8 @@ def test_a_full_disk_is_one_line(tiny_model, options):
 
 @pytest.mark.skipif(**needs_posix)
 def test_ctrl_c_ends_cleanly_with_what_was_generated(tiny_model):
-    def default_signals():  # a background job's child would ignore SIGINT
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
     process = start_generating(
-        tiny_model, "--greedy", "-n", "1000000", "the", preexec_fn=default_signals
+        tiny_model, "--greedy", "-n", "1000000", "the", preexec_fn=default_ctrl_c
     )
     assert process.stdout.read(8)[:3] == b"the"  # it is in the middle of the text
     time.sleep(0.1)

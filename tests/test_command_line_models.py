@@ -187,3 +187,23 @@ def test_where_was_looked(listed, tmp_path, monkeypatch):
 def test_without_the_bundled_model(listed, tmp_path, monkeypatch):
     monkeypatch.setattr(models, "MODELS_DIR", tmp_path / "nowhere")
     assert "No such file or directory" in listed()["tales"]
+
+
+def test_a_model_that_is_older_than_its_training_says_so(listed, tmp_path):
+    make_model(tmp_path / "a")
+    (tmp_path / "a" / openai_folder.OUTDATED).write_text("")
+    make_model(tmp_path / "b")
+    (tmp_path / "b" / openai_folder.OUTDATED).write_text("")
+    (tmp_path / "b" / INDEX).unlink()
+    rows = listed()
+    for name in "ab":
+        assert "its training was cut off while it saved; bring it up to date with: " in rows[name]
+        assert rows[name].endswith(f"python train.py --resume {tmp_path / name}")
+
+
+def test_the_size_is_that_of_the_model_and_not_of_its_training(listed, tmp_path):
+    make_model(tmp_path / "a")
+    before = listed()["a"]
+    (tmp_path / "a" / "training.npz").write_bytes(bytes(10**7))
+    (tmp_path / "a" / "vocab.bpe.tmp").write_bytes(bytes(10**7))
+    assert listed()["a"] == before

@@ -13,11 +13,27 @@ from programs import needs_posix
 pytestmark = pytest.mark.skipif(**needs_posix)
 
 
+NAMES = ["SIGINT", "SIGTERM", "SIGHUP"]
+
+
+@pytest.fixture(autouse=True)
+def none_is_ignored():
+    """As where the tests run in a terminal, also where they run in the background."""
+    default = {"SIGINT": signal.default_int_handler}
+    before = {
+        name: signal.signal(getattr(signal, name), default.get(name, signal.SIG_DFL))
+        for name in NAMES
+    }
+    yield
+    for name, handler in before.items():
+        signal.signal(getattr(signal, name), handler)
+
+
 def send(name):
     os.kill(os.getpid(), getattr(signal, name))
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("name", NAMES)
 def test_the_first_asks(name, capsys):
     before = signal.getsignal(getattr(signal, name))
     with watch_for_stop() as stop:
@@ -64,15 +80,15 @@ def test_a_notice_that_cannot_be_written_stops_nothing(monkeypatch, error):
         assert stop.is_set()
 
 
-def test_nohup_is_respected():
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        assert list_signals() == [signal.SIGINT, signal.SIGTERM]
-        with watch_for_stop() as stop:
-            os.kill(os.getpid(), signal.SIGHUP)
-            assert not stop.is_set()
-    finally:
-        signal.signal(signal.SIGHUP, before)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_signal_that_is_ignored_stays_ignored(name):
+    """By nohup, or by a shell's script that has started it with &."""
+    assert len(list_signals()) == 3
+    signal.signal(getattr(signal, name), signal.SIG_IGN)
+    assert [number.name for number in list_signals()] == [n for n in NAMES if n != name]
+    with watch_for_stop() as stop:
+        send(name)
+        assert not stop.is_set()
 
 
 def test_another_thread_than_the_main_one_watches_nothing():

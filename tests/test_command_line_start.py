@@ -117,8 +117,8 @@ def test_without_a_package_each_program_says_so(program, package, tmp_path):
     )
     done = run_program(program, "the", path=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
-    line = f"{program}: {package} is not installed; pip install -r requirements.txt\n"
-    assert done.stderr == line
+    line = f"{program}: {package} is not installed; pip install -r requirements.txt"
+    assert done.stderr == f"{line} in {ROOT}\n"  # for it was started in another folder
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

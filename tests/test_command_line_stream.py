@@ -69,7 +69,7 @@ def test_the_text_stops_where_the_model_ends_it(tiny_model, capsys):
     first, second = re.split(r"--- sample \d of 2 ---\n", out)[1:]
     assert first == "the" + encoder.decode([5]) + "\n\n"
     assert second == "the" + encoder.decode([6, 7, 9]) + "\n"
-    assert "ended its text with <|endoftext|> after 4 tokens" in err
+    assert "ended its text with <|endoftext|>: in 2 of 2 samples" in err
     assert len(list(steps)) == 1  # what nobody will read is not computed
 
 
@@ -92,10 +92,23 @@ def test_what_was_generated_before_it_was_broken_off_is_shown(tiny_model, capsys
     assert err.startswith("4 tokens, ") and "ended" not in err
 
 
+def test_stop_texts_end_samples_on_their_own_and_are_counted(tiny_model, capsys):
+    encoder = get_encoder(tiny_model)
+    steps = np.array([[5, 6], [70, 7], [8, 9], [10, 70], [11, 12]])
+    stream(encoder, "the", 1, iter(steps), 2, 5, stops=[encoder.decode([70])])
+    out, err = capsys.readouterr()
+    first, second = re.split(r"--- sample \d of 2 ---\n", out)[1:]
+    assert first == "the" + encoder.decode([5]) + "\n\n"
+    assert second == "the" + encoder.decode([6, 7, 9]) + "\n"
+    assert err.startswith("6 tokens, ") and "a stop text came: in 2 of 2 samples\n" in err
+    stream(encoder, "the", 1, iter(steps[:, :1]), 1, 5, stops=[encoder.decode([8])])
+    assert "a stop text came after 3 tokens\n" in capsys.readouterr().err
+
+
 def test_the_speed_counts_the_tokens_after_the_first(capsys):
-    report_speed(7, 2, [10.0, 12.5, 13.0, 13.5])
+    report_speed(7, 6, 2, [10.0, 12.5, 13.0, 13.5])
     assert capsys.readouterr().err == (
         "6 tokens, 4.0 tokens/s; the first after 2.50 s, for a prompt of 7\n"
     )
-    report_speed(7, 2, [10.0, 12.5])
+    report_speed(7, 2, 2, [10.0, 12.5])
     assert capsys.readouterr().err == ""

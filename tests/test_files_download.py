@@ -486,7 +486,7 @@ def test_a_file_that_fails_its_check_goes_with_its_partner(server, tmp_path):
     with pytest.raises(fetching.DownloadError) as caught:
         fetch_two(server, tmp_path, check)
     assert str(caught.value) == f"{server.url}/b: does not fit a"
-    assert os.listdir(tmp_path) == []
+    assert not list(tmp_path.glob("*"))
 
 
 def test_room_is_needed_for_what_is_lacking_of_all_files(server, tmp_path, monkeypatch):
@@ -652,10 +652,13 @@ def test_a_lock_that_was_removed_while_it_was_waited_for_is_no_lock(tmp_path, mo
     assert not path.exists()
 
 
-def test_a_failed_download_leaves_no_lock(server, tmp_path):
+def test_a_failed_download_leaves_no_lock_and_no_empty_folder(server, tmp_path):
     server.faults["hparams.json"] = [status(404)]
     refusal(tmp_path)
-    assert os.listdir(tmp_path / "124M") == []
+    assert os.listdir(tmp_path) == []
+    server.faults["encoder.json"] = [status(404)]
+    refusal(tmp_path)
+    assert os.listdir(tmp_path / "124M") == ["hparams.json"]
 
 
 def test_killed_half_way_and_run_again(server, files, tmp_path):

@@ -161,9 +161,9 @@ def test_a_name_that_is_nearly_right_is_answered_with_the_right_one(tmp_path, mo
     for name in ("Fable", "\x1bHostile", "other things"):
         (tmp_path / name).mkdir()
     (tmp_path / "fabled").write_text("no folder")
-    assert f"there is no model {model!r} (did you mean {meant}?); give one " in refusal(
-        model, tmp_path
-    )
+    assert (
+        f"there is no model {model!r} here or in {tmp_path} (did you mean {meant}?); give one of "
+    ) in refusal(model, tmp_path)
 
 
 @pytest.mark.parametrize("model", ["small", "xl", "no/such/folder", "x" * 5000])
