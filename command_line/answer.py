@@ -40,7 +40,7 @@ def answer(options, text, encoder, params, n_head):
         if options.score:
             require_two(ids)
             notice(f"scoring {len(ids)} tokens")
-            with progress_of_results(len(ids) - 1, "tokens") as advance:
+            with progress_of_results(len(ids) - 1, "tokens", come_steadily=True) as advance:
                 write_scores(encoder, params, n_head, ids, advance)
         else:
             continue_prompt(options, text, ids or [text_begin(encoder)], encoder, params, n_head)
@@ -48,7 +48,9 @@ def answer(options, text, encoder, params, n_head):
 
 def continue_prompt(options, text, ids, encoder, params, n_head):
     """Generate what follows the prompt, and stream it."""
-    require_room(options.n_samples, min(len(ids) + options.n_tokens, len(params["wpe"])), params)
+    n_positions = len(ids) + options.n_tokens
+    of_text = memory_of_text(n_positions, params) + memory_to_reread(n_positions, params, n_head)
+    require_room(options.n_samples, of_text)
     rng = np.random.default_rng(choose_seed(options))
 
     def explain(logits, chosen):
@@ -80,7 +82,7 @@ def answer_all(options, prompts, encoder, params, n_head):
     with blas_threads(None):
         if options.score:
             n = sum(max(0, len(ids) - 1) for ids in texts)
-            with progress_of_results(n, "tokens") as advance:
+            with progress_of_results(n, "tokens", come_steadily=False) as advance:
                 logs = score_all(texts, params, n_head, advance)
                 if options.json:
                     record_scores(encoder, prompts, texts, logs, options.model)
@@ -110,9 +112,9 @@ def continue_prompts(options, prompts, texts, encoder, params, n_head):
     """Continue the prompts, with ids texts, side by side; write each when those before it are
     written."""
     seed, start = choose_seed(options), time.perf_counter()
-    n_positions = min(max(map(len, texts)) + options.n_tokens, len(params["wpe"]))
+    n_positions = max(map(len, texts)) + options.n_tokens
     n_rows = count_rows(len(texts), options.n_samples, n_positions, params)
-    require_room(n_rows * options.n_samples, n_positions, params)
+    require_room(n_rows * options.n_samples, memory_of_text(n_positions, params))
     results = continue_all(
         texts,
         encoder,
@@ -129,7 +131,7 @@ def continue_prompts(options, prompts, texts, encoder, params, n_head):
         top_p=options.top_p,
     )
     n_tokens = 0
-    with progress_of_results(len(prompts), "prompts") as advance:
+    with progress_of_results(len(prompts), "prompts", come_steadily=True) as advance:
         for place, samples in enumerate(in_order(results, advance)):
             write_result(options, seed, place, prompts, samples)
             n_tokens += sum(len(sample.ids) for sample in samples)
@@ -192,8 +194,16 @@ def choose_seed(options):
 def memory_of_text(n_positions, params):
     """Bytes: of the keys and values of a text, and of its logits, which are sorted to draw."""
     n_vocab, n_embd = params["wte"].shape
-    keys_and_values = 2 * len(params["blocks"]) * n_positions * n_embd
+    keys_and_values = 2 * len(params["blocks"]) * min(n_positions, len(params["wpe"])) * n_embd
     return (keys_and_values + 4 * n_vocab) * params["wte"].itemsize
+
+
+def memory_to_reread(n_positions, params, n_head):
+    """Bytes that a text takes meanwhile when the context is full and its newest half is read anew:
+    128 positions at a time, their hidden activations, and their scores."""
+    n_ctx, n_embd = params["wpe"].shape
+    of_position = 16 * n_embd + 3 * n_head * n_ctx
+    return 128 * of_position * params["wpe"].itemsize if n_positions > n_ctx else 0
 
 
 def count_rows(n_prompts, n_samples, n_positions, params):
@@ -206,9 +216,10 @@ def count_rows(n_prompts, n_samples, n_positions, params):
     return n_rows
 
 
-def require_room(n_texts, n_positions, params):
-    """Refuse more texts side by side than memory can ever hold; say where it is scarce."""
-    needed = n_texts * memory_of_text(n_positions, params)
+def require_room(n_texts, of_text):
+    """Refuse more texts side by side, of so many bytes each, than memory can ever hold; say where
+    it is scarce."""
+    needed = n_texts * of_text
     total, available = measure_memory()
     what = f"{n_texts} continuations side by side need {readable(needed)} of memory"
     advice = "ask for fewer with --n-samples, or for shorter ones with -n"
@@ -218,10 +229,11 @@ def require_room(n_texts, n_positions, params):
         notice(f"{what}, only {readable(available)} are available: it may be very slow; {advice}")
 
 
-def progress_of_results(n, unit):
-    """Progress on stderr, unless the results themselves show it on the same terminal."""
-    if sys.stdout.isatty() or n < 2:
+def progress_of_results(n, unit, come_steadily):
+    """Progress on stderr; none where results that come steadily show it on the same terminal. A bar
+    would not go well with them there."""
+    if (come_steadily and sys.stdout.isatty()) or n < 2:
         return contextlib.nullcontext(lambda n_more: None)
     from command_line.progress import progress  # not at the top: it takes a while, for short work
 
-    return progress(n, unit)
+    return progress(n, unit, has_bar=not sys.stdout.isatty())

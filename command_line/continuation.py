@@ -2,7 +2,7 @@
 
 import codecs
 
-LENGTH, STOP, END_OF_TEXT, INTERRUPTED = "length", "stop", "end of text", "interrupted"
+LENGTH, STOP, END_OF_TEXT = "length", "stop", "end of text"
 
 
 class Continuation:
@@ -12,7 +12,7 @@ class Continuation:
     log_probs      the log-probability of each, where they are wanted
     text           what is certain of its text: a stop text, what follows it, and what may still
                    become one are no part of it
-    finish_reason  None while it grows, then LENGTH, STOP, END_OF_TEXT or INTERRUPTED
+    finish_reason  None while it grows, then LENGTH, STOP or END_OF_TEXT
 
     stops: texts before the first of which it ends. Of several in one place the one that is complete
     first counts, so it does not matter how the text is cut into tokens.

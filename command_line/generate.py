@@ -14,7 +14,7 @@ from command_line.errors import describe_import_error, end_output, fail, report_
 from command_line.interactive import converse
 from command_line.options import OneLineParser
 from command_line.process import blas_threads, reuse_memory
-from command_line.prompts import read_prompts, read_text
+from command_line.prompts import read_prompts, read_source
 from command_line.records import FIELDS
 from command_line.stream import OutputError
 from command_line.version import describe_version
@@ -212,13 +212,14 @@ def find_contradiction(chosen):
         return f"--list goes with --models-dir alone; leave out {other}"
     if "score" in chosen and (useless := names(*GENERATING, "explain")):
         return f"--score generates nothing; leave out {useless[0]}"
-    if "greedy" in chosen and (useless := names("temperature", "top_k", "top_p")):
-        return f"--greedy always takes the likeliest token; leave out {useless[0]}, or --greedy"
-    is_greedy = "greedy" in chosen or chosen.get("temperature") == 0
-    if is_greedy and chosen.get("n_samples", 1) > 1:
-        return "without chance all samples are the same; leave out --n-samples, or " + (
-            "--greedy" if "greedy" in chosen else "--temperature 0"
-        )
+    if {"greedy", "temperature"} <= chosen.keys():
+        return "--greedy always takes the likeliest token; leave out --temperature, or --greedy"
+    if "greedy" in chosen or chosen.get("temperature") == 0:
+        greedy = "--greedy" if "greedy" in chosen else "--temperature 0"
+        if useless := names("top_k", "top_p"):
+            return f"{greedy} always takes the likeliest token; leave out {useless[0]}, or {greedy}"
+        if chosen.get("n_samples", 1) > 1:
+            return f"without chance all samples are the same; leave out --n-samples, or {greedy}"
     if "explain" in chosen and ("prompts" in chosen or chosen.get("n_samples", 1) > 1):
         return "--explain follows one text; leave out " + (
             "--prompts" if "prompts" in chosen else "--n-samples"
@@ -270,7 +271,7 @@ def run(options):
         if not options.json and prompts[0].text.startswith('{"prompt"'):
             notice("hint: the lines look like JSON; with --json they are read as such")
     elif text == "-":
-        text = read_text("-")
+        text = read_source("-")
     elif os.path.isfile(text):
         notice(f"hint: {text} is taken as the text itself; to read the file give - < {text}")
     for stop in options.stop:
@@ -284,7 +285,6 @@ def run(options):
         if options.interactive:
             converse(PROGRAM, lambda line: answer(options, line, *model))
         elif prompts is not None:
-            warnings.simplefilter("once", ContextWarning)  # not again for each of the prompts
             answer_all(options, prompts, *model)
         else:
             answer(options, text, *model)

@@ -47,10 +47,12 @@ def spell_duration(seconds):
 
 
 @contextlib.contextmanager
-def progress(n, unit, seconds=10.0):
+def progress(n, unit, has_bar=True, seconds=10.0):
     """with progress(28835, "tokens") as advance: advance(64) says that 64 more are done: in a bar
-    where stderr is a terminal, else by a line every so many seconds."""
-    with tqdm(total=n, unit=f" {unit}", file=sys.stderr, disable=None, dynamic_ncols=True) as bar:
+    where stderr is a terminal, else, or without has_bar, by a line every so many seconds."""
+    disable = None if has_bar else True  # None: where stderr is no terminal
+    settings = dict(unit=f" {unit}", file=sys.stderr, disable=disable, dynamic_ncols=True)
+    with tqdm(total=n, **settings) as bar:
         n_done, due = 0, time.monotonic() + seconds
 
         def advance(n_more):

@@ -19,7 +19,7 @@ class Prompt:
     where: str = ""  # it stands, for messages: "prompts.txt, line 3: "
 
 
-def read_text(path):
+def read_source(path):
     """The text of a file, or of standard input, which is called -, in UTF-8. GPT2Error."""
     where = name_source(path)
     if path == "-" and sys.stdin is None:
@@ -49,10 +49,10 @@ def read_prompts(path, may_be_json, reserved):
     are when the first begins with { or is a JSON str. reserved: the keys that a result has, and
     that a line of JSON may therefore not have.
     """
-    lines = read_text(path).replace("\r\n", "\n").split("\n")
+    lines = read_source(path).replace("\r\n", "\n").split("\n")
     full = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
     if not full:
-        raise GPT2Error(f"{path} has no prompt; write one on each line")
+        raise GPT2Error(f"{name_source(path)} has no prompt; write one on each line")
     n_empty = len(lines) - len(full) - (not lines[-1])  # the last line end begins no line
     parse = parse_prompt if may_be_json and is_json(full[0][1]) else plain_prompt
     where = name_source(path)

@@ -12,7 +12,7 @@ from command_line.stream import write
 from gpt2_numpy import GPT2Error, log_probs
 
 N_POSITIONS = 256  # of all texts that are scored side by side: the logits of more fill the memory
-N_SORTED = 256  # texts, among which those of like lengths are scored side by side
+N_SORTED = 256  # texts, among which those of like lengths are looked for
 
 
 @dataclass
@@ -34,6 +34,7 @@ class Score:
 
     @property
     def perplexity(self):
+        """Infinite where it is too large for a float."""
         return float(np.exp(-self.total / self.n_tokens)) if self.n_tokens else None
 
 
@@ -88,28 +89,41 @@ def score_all(texts, params, n_head, advance):
     a single token or none []. advance(n): told of n tokens more.
 
     Texts of like lengths are scored side by side, filled up behind their ends, where no token that
-    counts can see it.
+    counts can see it. One that is longer than the context is scored alone: where the model begins
+    anew with the newest half of it depends on where the text ends.
     """
     choose_threads = keep_choosing()
     for begin in range(0, len(texts), N_SORTED):
-        some = texts[begin : begin + N_SORTED]
-        logs = [[]] * len(some)
-        by_length = sorted(
-            (i for i in range(len(some)) if len(some[i]) > 1), key=lambda i: len(some[i])
-        )
-        while by_length:
-            longest = len(some[by_length[-1]])
-            n_rows = max(1, N_POSITIONS // min(longest, 64))
-            group, by_length = by_length[-n_rows:], by_length[:-n_rows]
+        window = texts[begin : begin + N_SORTED]
+        logs = [np.empty(0)] * len(window)
+        for group in group_by_length(window, n_ctx=len(params["wpe"])):
+            choose_threads()
+            longest = len(window[group[-1]])
             ids = np.zeros((len(group), longest), int)
             for row, i in enumerate(group):
-                ids[row, : len(some[i])] = some[i]
-            choose_threads()
-            of_group = log_probs(ids, params, n_head)
+                ids[row, : len(window[i])] = window[i]
+            is_alone = len(group) == 1
+            watch = (lambda known: advance(known.shape[-1])) if is_alone else None
+            of_group = log_probs(ids, params, n_head, watch)
             for row, i in enumerate(group):
-                logs[i] = of_group[row, : len(some[i]) - 1]
-                advance(len(some[i]) - 1)
+                logs[i] = of_group[row, : len(window[i]) - 1]
+                advance(0 if is_alone else len(logs[i]))
         yield from logs
+
+
+def group_by_length(texts, n_ctx):
+    """The places of the texts that have two tokens or more, in groups [[place, ...], ...] that can
+    be scored side by side; the longest of each group comes last."""
+    places = [place for place, ids in enumerate(texts) if len(ids) > 1]
+    places.sort(key=lambda place: len(texts[place]))
+    groups = []
+    while places:
+        longest = len(texts[places[-1]])
+        n_rows = 1 if longest - 1 > n_ctx else max(1, N_POSITIONS // min(longest, 64))
+        n_group = sum(2 * len(texts[place]) > longest for place in places[-n_rows:])
+        groups.append(places[-n_group:])
+        del places[-n_group:]
+    return groups
 
 
 def write_all_scores(encoder, prompts, texts, logs):
@@ -143,6 +157,7 @@ def record_scores(encoder, prompts, texts, logs, model):
     """Write a line of JSON for each of the texts."""
     for prompt, ids, of_text in zip(prompts, texts, logs, strict=True):
         score = sum_up(encoder, ids, of_text)
+        perplexity = score.perplexity or math.inf
         write_record(
             **prompt.further,
             prompt=prompt.text,
@@ -150,7 +165,7 @@ def record_scores(encoder, prompts, texts, logs, model):
             log_probs=rounded(map(float, of_text)),
             total=round(score.total, 6),
             n_bytes=score.n_bytes,
-            bits_per_byte=score.bits_per_byte and round(score.bits_per_byte, 6),
-            perplexity=score.perplexity and round(score.perplexity, 6),
+            bits_per_byte=None if not score.n_tokens else round(score.bits_per_byte, 6),
+            perplexity=round(perplexity, 6) if math.isfinite(perplexity) else None,
             model=model,
         )

@@ -120,12 +120,13 @@ class Rows:
         self.cache = new_cache(params, n_head, n_positions, (n_rows, n_samples))
         for layer in self.cache:  # what a mask hides counts 0 times, but 0 times NaN is NaN
             layer["k"][:], layer["v"][:] = 0, 0
-        self.ids, self.lengths = [], []
+        self.ids, self.lengths, self.warns = [], [], True
 
     def append(self, ids):
         """A text, ids [n_seq], in a further row: the logits after it, [n_samples, n_vocab]."""
-        context = Context(self.params, self.n_head, len(ids))
+        context = Context(self.params, self.n_head, len(ids), warns=self.warns)
         logits = context.read(np.array(ids), n_kept=max(1, self.n_ctx // 2))
+        self.warns = context.warns  # a full context is said once
         self.ids.append(np.repeat(context.ids[None], self.n_samples, axis=0))
         self.lengths.append(0)
         self.fill(len(self.ids) - 1, context)
@@ -141,7 +142,9 @@ class Rows:
     def begin_anew(self, row):
         """Of a text that fills the context keep the newest half: all but its last token, which is
         not read yet, is read as if the text began there."""
-        warnings.warn(ContextWarning(self.n_ctx), stacklevel=3)
+        if self.warns:
+            warnings.warn(ContextWarning(self.n_ctx), stacklevel=3)
+            self.warns = False
         n_half = max(1, self.n_ctx // 2)
         kept = self.ids[row][:, -n_half:-1]
         self.lengths[row] = 0

@@ -1,5 +1,7 @@
 """Prompts continued or scored, one or many, as text or as JSON."""
 
+import contextlib
+import io
 import json
 import re
 
@@ -7,9 +9,9 @@ import numpy as np
 import pytest
 
 from command_line import answer
-from command_line.answer import count_rows, in_order, memory_of_text
+from command_line.answer import count_rows, in_order, memory_of_text, memory_to_reread
 from command_line.generate import main
-from command_line.process import get_blas_threads
+from command_line.process import get_blas_threads, set_blas_threads
 from encoder import get_encoder
 from gpt2_numpy import log_probs
 from programs import expect_text, run_generate
@@ -182,6 +184,65 @@ def test_scores_as_a_table_add_up(tiny_model, file):
     assert float(whole.split()[1]) == pytest.approx(bits, abs=1e-3)
 
 
+def test_a_perplexity_beyond_all_numbers_is_null(tiny_model, tmp_path):
+    from files.tf_checkpoint import read_checkpoint, write_checkpoint
+
+    for name in ("encoder.json", "vocab.bpe", "hparams.json", "checkpoint"):
+        (tmp_path / name).write_bytes((tiny_model / name).read_bytes())
+    tensors = {n: array.copy() for n, array in read_checkpoint(tiny_model / "model.ckpt").items()}
+    tensors["model/ln_f/g"] *= 1e4
+    write_checkpoint(tmp_path / "model.ckpt", tensors)
+    (record,) = run_records(tmp_path, "--score", "the cat")
+    assert record["perplexity"] is None and record["total"] < -1000
+    assert "inf  perplexity" in run_generate(tmp_path, "--score", "the cat")[1]
+
+
+def test_a_full_context_is_said_once(tiny_model, file):
+    err = run_generate(tiny_model, "--json", "--greedy", "-n", "200", "the cat")[2]
+    assert err.count("the context of 64 tokens is full") == 1
+    err = run_generate(tiny_model, "--prompts", str(file), "--greedy", "-n", "200")[2]
+    assert err.count("the context of 64 tokens is full") == 1
+
+
+def test_json_tells_the_seed_in_its_field_alone(tiny_model):
+    assert "seed" not in run_generate(tiny_model, "--json", "-n", "1", "the")[2]
+
+
+def test_progress_of_scores_is_told(tiny_model, file, monkeypatch):
+    """Of one text, of many, as a table or as JSON: to the last token, and never beyond."""
+    from command_line import progress
+
+    told = []
+
+    @contextlib.contextmanager
+    def record_progress(n, unit, has_bar):
+        told.append((n, unit, []))
+        yield told[-1][2].append
+
+    monkeypatch.setattr(progress, "progress", record_progress)
+    for arguments in (["the " * 90], ["--json", "the " * 90], ["--prompts", str(file)]):
+        assert main(["--model", str(tiny_model), "--score", *arguments]) == 0
+    assert [unit for _, unit, _ in told] == ["tokens"] * 3
+    assert [sum(steps) for _, _, steps in told] == [n for n, _, _ in told]
+    assert len([n for n in told[0][2] if n]) > 2 and len([n for n in told[1][2] if n]) > 2
+
+
+def test_results_on_a_terminal_are_their_own_progress(monkeypatch):
+    monkeypatch.setattr(answer.sys.stdout, "isatty", lambda: True, raising=False)
+    with answer.progress_of_results(9, "tokens", come_steadily=True) as advance:
+        assert advance(3) is None
+    assert isinstance(
+        answer.progress_of_results(9, "tokens", come_steadily=True), contextlib.nullcontext
+    )
+    assert not isinstance(
+        answer.progress_of_results(9, "tokens", come_steadily=False), contextlib.nullcontext
+    )
+
+
+def test_a_prompt_to_be_scored_may_end_in_white_space(tiny_model):
+    assert "hint" not in run_generate(tiny_model, "--score", "the the ")[2]
+
+
 def test_show_tokens_shows_those_of_every_prompt(tiny_model, file):
     _, _, err = run_generate(tiny_model, "--show-tokens", "--prompts", str(file), "-n", "1")
     n = sum(len(get_encoder(tiny_model).encode(prompt)) for prompt in PROMPTS)
@@ -210,6 +271,13 @@ def test_more_samples_than_memory_can_hold_are_refused(tiny_model, monkeypatch, 
     assert "only 1.0 MB are available: it may be very slow" in capsys.readouterr().err
 
 
+def test_what_is_read_anew_when_the_context_is_full_takes_memory_too(random_params):
+    params = random_params()  # n_ctx 20, n_embd 24
+    assert memory_to_reread(20, params, 3) == 0
+    assert memory_to_reread(21, params, 3) == 4 * 128 * (16 * 24 + 3 * 3 * 20)
+    assert memory_of_text(1000, params) == memory_of_text(20, params)
+
+
 def test_as_many_prompts_as_memory_allows_are_continued_at_a_time(random_params, monkeypatch):
     params = random_params()
     of_text = memory_of_text(10, params)
@@ -220,20 +288,34 @@ def test_as_many_prompts_as_memory_allows_are_continued_at_a_time(random_params,
     monkeypatch.setattr(answer, "measure_memory", lambda: (None, None))
     assert count_rows(3, 1, 10, params) == 3
     assert count_rows(100, 5, 10, params) == 3 and count_rows(100, 50, 10, params) == 1
+    monkeypatch.setattr(answer, "measure_memory", lambda: (None, 20 * of_text))
+    assert count_rows(100, 4, 10, params) == 2
 
 
-@pytest.mark.parametrize("more", [["--json"], ["--score"], ["--n-samples", "2"]])
+@pytest.mark.parametrize("more", [["--json"], ["--score"], ["--seed", "1"]])
 def test_each_prompt_begins_with_all_threads_of_blas(tiny_model, monkeypatch, more):
-    from command_line import pace
-    from command_line.process import set_blas_threads
+    """Whatever was chosen for the one before it."""
+    before = get_blas_threads()
+    if not set_blas_threads(2):
+        pytest.skip("this BLAS takes no orders")
+    inside = []
 
-    before, inside = get_blas_threads(), []
-
-    def choose():
+    def choose_one(*_):
         inside.append(get_blas_threads())
         set_blas_threads(1)
-        return 1
+        return lambda: None
 
-    monkeypatch.setattr(pace, "choose_blas_threads", choose)
-    assert main(["--model", str(tiny_model), *more, "the the"]) == 0
-    assert get_blas_threads() == before and set(inside) <= {before}
+    def keep_one(steps, n_prompt):
+        choose_one()
+        return steps
+
+    monkeypatch.setattr(answer, "keep_choosing", choose_one)
+    monkeypatch.setattr("command_line.score.keep_choosing", choose_one)
+    monkeypatch.setattr(answer, "KeepPace", keep_one)
+    lines = io.TextIOWrapper(io.BytesIO(b"the the\nthe the\nthe the\n"))
+    monkeypatch.setattr("sys.stdin", lines)
+    try:
+        assert main(["--model", str(tiny_model), "-i", *more]) == 0
+        assert inside == [2, 2, 2] and get_blas_threads() == 2
+    finally:
+        set_blas_threads(before)

@@ -201,6 +201,7 @@ def test_a_full_context_is_said_once(tiny_model):
         (["--score", "--explain"], "leave out --explain"),
         (["--greedy", "--temperature", "0.5"], "leave out --temperature, or --greedy"),
         (["--greedy", "--top-k", "5"], "leave out --top-k, or --greedy"),
+        (["--temperature", "0", "--top-p", "0.5"], "leave out --top-p, or --temperature 0"),
         (["--greedy", "--n-samples", "3"], "all samples are the same; leave out --n-samples"),
         (["--temperature", "0", "--n-samples", "3"], "all samples are the same"),
         (["--stop", ""], "--stop is empty"),

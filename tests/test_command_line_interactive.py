@@ -8,7 +8,15 @@ import time
 
 import pytest
 
-from programs import ENVIRONMENT, expect_text, generate_command, needs_posix, run_generate
+from programs import (
+    ENVIRONMENT,
+    default_ctrl_c,
+    expect_text,
+    generate_command,
+    needs_posix,
+    run_generate,
+    start_generating,
+)
 
 
 def test_each_line_is_a_prompt_and_the_end_of_the_input_ends_it(tiny_model):
@@ -25,7 +33,7 @@ def test_a_line_that_makes_no_sense_is_said_and_the_next_one_read(tiny_model):
     assert status == 0 and "nats in total" in out
     single, broken, *_ = err.splitlines()
     assert single.startswith("gpt2_numpy.py: --score needs a prompt of two tokens")
-    assert broken == "gpt2_numpy.py: the line is not UTF-8 (byte 0: invalid start byte)"
+    assert broken == "gpt2_numpy.py: the line is not UTF-8; is the terminal or the file in UTF-8?"
 
 
 def test_the_same_seed_gives_each_line_the_same_text_and_none_a_new_one(tiny_model):
@@ -36,6 +44,24 @@ def test_the_same_seed_gives_each_line_the_same_text_and_none_a_new_one(tiny_mod
     err = run_generate(tiny_model, "-i", "-n", "1", stdin=lines)[2]
     seeds = [line.split()[1] for line in err.splitlines() if line.startswith("seed ")]
     assert len(seeds) == 2 and seeds[0] != seeds[1]
+
+
+def test_a_line_keeps_the_spaces_it_ends_with(tiny_model):
+    out = run_generate(tiny_model, "-i", "--greedy", "-n", "1", stdin=b"the \t\r\n")[1]
+    assert out == expect_text(tiny_model, "the \t", 1) + "\n"
+
+
+@pytest.mark.skipif(**needs_posix)
+def test_ctrl_c_ends_it_where_nobody_is_typing(tiny_model):
+    process = start_generating(
+        tiny_model, "-i", "--greedy", "-n", "1000000", preexec_fn=default_ctrl_c
+    )
+    process.stdin.write(b"the\nthe\nthe\n")
+    process.stdin.flush()
+    assert process.stdout.read(3) == b"the"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and err.endswith(b"stopped\n")
 
 
 class Terminal:

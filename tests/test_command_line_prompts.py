@@ -2,7 +2,7 @@
 
 import pytest
 
-from command_line.prompts import Prompt, read_prompts, read_text
+from command_line.prompts import Prompt, read_prompts, read_source
 from gpt2_numpy import GPT2Error
 
 
@@ -74,9 +74,9 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
     with pytest.raises(
         GPT2Error, match=r"cannot read .*none.txt: No such file.*; give a text file"
     ):
-        read_text(tmp_path / "none.txt")
+        read_source(tmp_path / "none.txt")
     with pytest.raises(GPT2Error, match="cannot read"):
-        read_text(tmp_path)
+        read_source(tmp_path)
 
 
 def test_a_home_folder_is_found(tmp_path, monkeypatch):

@@ -74,6 +74,19 @@ def test_a_text_that_ends_early_makes_room_and_changes_no_other(params, encoder)
         assert sample.finish_reason == ("stop" if len(sample.ids) < 9 else "length")
 
 
+def test_samples_of_a_prompt_end_each_on_its_own(params, encoder):
+    """A text has ended when all its samples have."""
+    (prompt,), sampling = draw_prompts(4), dict(temperature=4.0)
+    alone = continue_alone(prompt, params, 9, encoder.eot, 3, rng=5, **sampling)
+    stops = [encoder.decode([alone[0][2]]), encoder.decode([alone[1][5]])]
+    ((_, samples),) = continue_all([prompt], encoder, params, N_HEAD, 9, 3, stops, 5, **sampling)
+    lengths = [len(sample.ids) for sample in samples]
+    assert lengths[0] == 3 and len(set(lengths)) > 1
+    for sample, ids in zip(samples, alone, strict=True):
+        assert sample.ids == ids[: len(sample.ids)]
+        assert sample.finish_reason == ("stop" if len(sample.ids) < 9 else "length")
+
+
 def test_log_probabilities_are_the_models_own(params, encoder):
     prompts = draw_prompts(4, 2)
     settings = dict(temperature=0.3, top_k=5)
