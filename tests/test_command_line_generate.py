@@ -341,14 +341,19 @@ def test_help_explains_every_option(capsys):
 
 def test_blas_is_left_as_it_was(tiny_model, monkeypatch):
     before, inside = get_blas_threads(), []
+    if not set_blas_threads(2):
+        pytest.skip("this BLAS takes no orders")
 
     def end_with_one_thread(*arguments):
         set_blas_threads(1)
         inside.append(get_blas_threads())
 
     monkeypatch.setattr(command_line.generate, "run", end_with_one_thread)
-    assert main(["--model", str(tiny_model), "the"]) == 0
-    assert inside == [None if before is None else 1] and get_blas_threads() == before
+    try:
+        assert main(["--model", str(tiny_model), "the"]) == 0
+        assert inside == [1] and get_blas_threads() == 2
+    finally:
+        set_blas_threads(before)
 
 
 def test_generating_keeps_pace(tiny_model, monkeypatch, capsys):

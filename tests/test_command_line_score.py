@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from command_line import score
-from command_line.score import group_by_length, score_all, sum_up
-from encoder import get_encoder
+from command_line.score import group_by_length, score_all
 from gpt2_numpy import log_probs
 from programs import run_generate
 from utils import load_encoder_hparams_and_params
@@ -87,11 +86,3 @@ def test_groups_are_of_like_lengths_and_bounded():
     assert lengths_of([70] * 9) == [[70] * 4, [70] * 4, [70]]
     assert lengths_of([1, 0, 2]) == [[2]]
     assert lengths_of([26, 25, 22], n_ctx=24) == [[26], [22, 25]]
-
-
-def test_totals_do_not_lose_what_is_small(tiny_model):
-    """Sums of float32 would."""
-    encoder = get_encoder(tiny_model)
-    logs = np.full(200_000, -0.1, np.float32)
-    total = sum_up(encoder, [0] * 200_001, logs).total
-    assert total == pytest.approx(-0.1 * 200_000, rel=1e-7)

@@ -152,6 +152,14 @@ def test_a_full_context_is_warned_of(params, encoder):
         list(continue_all(draw_prompts(25), encoder, params, N_HEAD, 1, temperature=0.0))
 
 
+@pytest.mark.parametrize("prompts", [(25, 30), (18, 19), (25, 18)])
+def test_a_full_context_is_warned_of_once(params, encoder, prompts):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        list(continue_all(draw_prompts(*prompts), encoder, params, N_HEAD, 30, temperature=0.0))
+    assert [warning.category for warning in caught] == [ContextWarning]
+
+
 def test_something_can_be_done_between_two_steps(params, encoder):
     calls = []
     list(
