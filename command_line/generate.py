@@ -25,19 +25,20 @@ from gpt2_numpy import ContextWarning, GPT2Error, check_sampling
 PROGRAM = "gpt2_numpy.py"
 
 USAGE = """\
-Continue a text with GPT-2, computed in plain NumPy. The text goes to standard output as it is
-generated, everything else to standard error."""
+Continue a text with GPT-2, computed in plain NumPy. The text goes to standard
+output as it is generated, everything else to standard error."""
 
 EXAMPLES = """\
 examples:
-  python gpt2_numpy.py --greedy -n 100 "In the forest"  always the likeliest token
-  python gpt2_numpy.py --seed 7 --top-p 0.9 "The king"  a run that can be repeated
-  python gpt2_numpy.py --score - < story.txt            how probable a text is, token by token
-  python gpt2_numpy.py --explain -n 5 "One, two,"       what the model chose from, step by step
+  python gpt2_numpy.py --greedy -n 100 "In the forest"
+  python gpt2_numpy.py --seed 7 --top-p 0.9 --stop . "The king"
+  python gpt2_numpy.py --explain -n 5 "One, two,"
+  python gpt2_numpy.py --score - < story.txt
 
-Each step the model gives every token of its vocabulary a probability, one token is drawn, and the
-text with that token is the next step's input. --temperature, then --top-k, then --top-p reshape the
-distribution before the draw. Each token is drawn knowing only the text to its left."""
+Each step the model gives every token of its vocabulary a probability, one token
+is drawn, and the text with that token is the next step's input. --temperature,
+then --top-k, then --top-p reshape the distribution before the draw. Each token
+is drawn knowing only the text to its left."""
 
 DEFAULTS = dict(n_tokens=40, temperature=0.8, top_k=40, top_p=1.0, n_samples=1)
 GENERATING = ("n_tokens", "temperature", "top_k", "top_p", "greedy", "seed", "n_samples", "stop")
@@ -58,6 +59,14 @@ def make_parser():
         stray="put quotes around a prompt of several words; one that begins with a dash goes last, "
         "after --",
     )
+    add_sources(parser)
+    add_drawing(parser)
+    add_views(parser)
+    return parser
+
+
+def add_sources(parser):
+    """Where prompts and model come from, and how much is made of them."""
     add = parser.add_argument_group("prompts").add_argument
     add(
         "prompt",
@@ -102,6 +111,9 @@ def make_parser():
     )
     add("--n-samples", type=int, metavar="N", help="N continuations side by side (default: 1)")
 
+
+def add_drawing(parser):
+    """How each token is drawn."""
     add = parser.add_argument_group("how each token is drawn").add_argument
     add(
         "--temperature",
@@ -131,6 +143,9 @@ def make_parser():
         help="start of the random numbers: same seed, same text (default: a new one, printed)",
     )
 
+
+def add_views(parser):
+    """What is shown of it."""
     add = parser.add_argument_group("looking closer").add_argument
     add(
         "--score",
@@ -153,7 +168,6 @@ def make_parser():
     version = describe_version(PROGRAM)
     add("--version", action="version", version=version, help="show what this is and runs on")
     add("-h", "--help", action="help", help="show this help")
-    return parser
 
 
 def parse_arguments(argv):
