@@ -71,14 +71,14 @@ def add_sources(parser):
     add(
         "prompt",
         nargs="?",
-        help="the text to continue; - is standard input; without one the model makes up a text of "
-        "its own; one that begins with a dash goes last, after --",
+        help="the text to continue; - is standard input; without one the model makes up a text; "
+        "after -- it may begin with a dash",
     )
     add(
         "--prompts",
         metavar="FILE",
-        help="many prompts, one on each line, continued side by side (with --json the lines may be "
-        'JSON: {"prompt": "..."})',
+        help="a file of prompts, one on each line, continued side by side (with --json also "
+        'lines of JSON: {"prompt": "..."})',
     )
     add(
         "-i",
@@ -91,8 +91,8 @@ def add_sources(parser):
     add(
         "--model",
         metavar="NAME|FOLDER",
-        help="tales, which comes with the code (default); OpenAI's 124M, 355M, 774M or 1558M, "
-        "downloaded the first time; a model's folder, or its name in --models-dir",
+        help="tales, which comes with the code (default); 124M, 355M, 774M or 1558M, OpenAI's, "
+        "downloaded the first time; a folder, or its name in the models folder",
     )
     add(
         "--models-dir",
@@ -119,8 +119,8 @@ def add_drawing(parser):
         "--temperature",
         type=float,
         metavar="T",
-        help="divides the logits before the softmax: towards 0 the likeliest tokens win ever more "
-        "often, above 1 unlikely ones get their chance (default: 0.8)",
+        help="divides the logits: towards 0 the likeliest tokens win ever more often, above 1 "
+        "unlikely ones get their chance (default: 0.8)",
     )
     add(
         "--top-k",
@@ -132,8 +132,8 @@ def add_drawing(parser):
         "--top-p",
         type=float,
         metavar="P",
-        help="nucleus sampling: draw from the fewest tokens that together reach probability P "
-        "(default: 1, all)",
+        help="draw from the fewest tokens that together reach probability P (nucleus sampling; "
+        "default: 1, all)",
     )
     add("--greedy", action="store_true", help="always the likeliest token: temperature 0")
     add(
@@ -150,20 +150,20 @@ def add_views(parser):
     add(
         "--score",
         action="store_true",
-        help="instead of continuing a text, print the log-probability of each of its tokens given "
-        "those before it, their sum, the perplexity and the bits per byte",
+        help="instead of continuing a text, show how probable each of its tokens is given those "
+        "before it, and the whole: perplexity, bits per byte",
     )
     add("--show-tokens", action="store_true", help="show how the prompt is split, with ids")
     add(
         "--explain",
         action="store_true",
-        help="at each step show the five likeliest tokens and their probabilities before "
-        "temperature, top-k and top-p; an arrow marks the token drawn",
+        help="at each step show the five likeliest tokens, before temperature, top-k and top-p; "
+        "an arrow marks the token drawn",
     )
     add(
         "--json",
         action="store_true",
-        help="results as JSON, one object on each line, with ids and log-probabilities",
+        help="results as JSON, an object a line, with ids and log-probabilities",
     )
     version = describe_version(PROGRAM)
     add("--version", action="version", version=version, help="show what this is and runs on")
