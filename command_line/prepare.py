@@ -14,7 +14,7 @@ from command_line.run_state import (
     State,
     go_on,
     holds_model,
-    is_complete,
+    is_finished,
     load,
     write_model,
     write_state,
@@ -136,7 +136,7 @@ def resume_run(chosen):
     folder = chosen["resume"]
     before, encoder, state = load(folder)
     settings = change_settings(before, chosen, state.step)
-    if is_complete(settings, state):
+    if is_finished(settings, state):
         mend_model(before, settings, encoder, state)
         return settings, None, state
     corpus = find_corpus(settings, encoder)
