@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from command_line.best import mend_best
 from command_line.corpus import encode_texts, hash_texts, read_texts
 from command_line.process import count_cores
 from command_line.run_folder import check_folder
@@ -139,6 +140,8 @@ def resume_run(chosen):
     if is_finished(settings, state):
         mend_model(before, settings, encoder, state)
         return settings, None, state
+    if settings.keep_best:
+        mend_best(folder)
     corpus = find_corpus(settings, encoder)
     announce(settings, corpus)
     announce_changes(before, settings, state.step)

@@ -3,7 +3,7 @@
 import math
 import time
 
-from command_line.best import keep_best, mend_best
+from command_line.best import keep_best
 from command_line.divergence import suggest_option
 from command_line.log import begin_log, write_log
 from command_line.process import reuse_memory
@@ -22,7 +22,6 @@ def carry_out(settings, corpus, state):
     s, n_tokens = settings.optimisation, settings.tokens_per_step
     began = time.monotonic() - state.seconds
     reuse_memory()
-    mend_best(settings.out)
     saved = state.step
     if state.step == 0 or not is_saved(settings):
         saved = save_checkpoint(settings, corpus, state, saved or None)
