@@ -17,6 +17,7 @@ from command_line.run_state import (
     holds_model,
     is_finished,
     load,
+    spell_resume,
     write_model,
     write_state,
 )
@@ -187,17 +188,16 @@ def mend_model(before, settings, encoder, state):
             write_state(settings, encoder, state)
         write_model(settings, encoder, state)
     except TrainError as error:
-        raise TrainError(f"{error}; {go_on(folder, error)}") from error
+        raise TrainError(f"{error}; {go_on(settings, error)}") from error
     notice(f"the run in {folder} is complete; its model was written anew, as of step {state.step}")
 
 
 def find_corpus(settings, encoder):
     """The Corpus of a run that goes on; TrainError unless it is the one that it began with."""
-    resume = f"--resume {shlex.quote(settings.out)}"
     if not Path(settings.corpus).exists():
         raise TrainError(
             f"the text is no longer in {settings.corpus}; say where it is: "
-            f"python train.py TEXT {resume}"
+            f"{spell_resume(settings, text='TEXT')}"
         )
     texts = read_texts(settings.corpus, settings.val)
     paths = (settings.corpus, settings.val or settings.corpus)

@@ -2,6 +2,7 @@
 
 import math
 import time
+from pathlib import Path
 
 from command_line.best import keep_best
 from command_line.divergence import suggest_option
@@ -22,9 +23,9 @@ def carry_out(settings, corpus, state):
     s, n_tokens = settings.optimisation, settings.tokens_per_step
     began = time.monotonic() - state.seconds
     reuse_memory()
-    saved = state.step
-    if state.step == 0 or not is_saved(settings):
-        saved = save_checkpoint(settings, corpus, state, saved or None)
+    saved = state.step if Path(settings.out, STATE_FILE).exists() else None
+    if not is_saved(settings):
+        saved = save_checkpoint(settings, corpus, state, saved)
     owed = is_evaluation_owed(settings, state)
     log = begin_log(settings.out, state.step, evaluated=not owed)
     with (
@@ -128,8 +129,8 @@ def save_checkpoint(settings, corpus, state, saved=None, bar=None, must=True):
         if saved is None:
             raise TrainError(f"{error}; make room there or give another --out") from error
         if must:
-            alone = save_model_alone(settings, corpus, state)
-            raise TrainError(f"{error}{alone}; {kept}; {go_on(settings.out, error)}") from error
+            alone = save_model_alone(settings, corpus, state) if state.step > saved else ""
+            raise TrainError(f"{error}{alone}; {kept}; {go_on(settings, error)}") from error
         report(bar, f"step {state.step}: {error}; training goes on, {kept}")
         return saved
     try:
@@ -137,7 +138,7 @@ def save_checkpoint(settings, corpus, state, saved=None, bar=None, must=True):
     except TrainError as error:
         if must:
             kept = f"{STATE_FILE} holds step {state.step}"
-            raise TrainError(f"{error}; {kept}; {go_on(settings.out, error)}") from error
+            raise TrainError(f"{error}; {kept}; {go_on(settings, error)}") from error
         report(bar, f"step {state.step}: {error}; training goes on, {STATE_FILE} holds this step")
     return state.step
 

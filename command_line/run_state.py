@@ -10,13 +10,18 @@ import math
 import os
 import re
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from command_line.run_folder import STATE_FILE, check_resumable
-from command_line.settings import check_settings, flatten_settings, nest_settings
+from command_line.settings import (
+    CHANGEABLE,
+    check_settings,
+    flatten_settings,
+    nest_settings,
+)
 from encoder import Encoder, EncoderError, get_encoder
 from files.messages import one_line
 from files.openai_folder import (
@@ -98,27 +103,49 @@ def write_model(settings, encoder, state):
         raise TrainError(f"cannot save the model in {folder}: {reason}") from error
 
 
-def go_on(folder, error):
-    """What to do after an error of saving in a run's folder: the command that goes on, once it
-    can."""
-    command = f"python train.py --resume {shlex.quote(os.fspath(folder))}"
+def go_on(settings, error):
+    """What to do after an error of saving a run: the command that goes on, once it can."""
     if "float16" in str(error):
-        return f"go on with: {command} --dtype float32"
+        return f"go on with: {spell_resume(replace(settings, dtype='float32'))}"
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     is_full = any(os.strerror(number) in str(error) for number in full)
-    return f"{'make room' if is_full else 'put that right'}, then go on with: {command}"
+    cure = "make room" if is_full else "put that right"
+    return f"{cure}, then go on with: {spell_resume(settings)}"
+
+
+def spell_resume(settings, text=None):
+    """The command that goes on with a run, on this text where one is named. It repeats the options
+    that were changed and that training.npz does not hold yet."""
+    wanted, saved = flatten_settings(settings), read_settings(settings.out)
+    held = wanted if saved is None else flatten_settings(saved)
+    if text is None and wanted["corpus"] != held["corpus"]:
+        text = wanted["corpus"]
+    words = ["python", "train.py", *([] if text is None else [text]), "--resume", settings.out]
+    for name in ("val", *CHANGEABLE):
+        if wanted[name] != held[name]:
+            words.append(f"--{name.replace('_', '-')}")
+            words += [] if name == "keep_best" else [str(wanted[name])]
+    return shlex.join(words)
+
+
+def read_settings(folder):
+    """The settings that the run's training.npz holds; None where it cannot be read."""
+    try:
+        with np.load(Path(folder, STATE_FILE), allow_pickle=False) as file:
+            description = json.loads(str(file["about"]))
+    except OSError:
+        return None
+    return nest_settings(description["hparams"] | description["settings"] | {"out": folder})
 
 
 def is_saved(settings):
     """Whether the run's folder holds a state with these settings, and a model that is no older."""
     folder = Path(settings.out)
     try:
-        with np.load(folder / STATE_FILE, allow_pickle=False) as file:
-            saved = json.loads(str(file["about"]))["settings"] | {"out": settings.out}
         load_params(folder, load_hparams(folder))
     except (OSError, ModelError):
         return False
-    return saved == flatten_settings(settings) and not is_outdated(folder)
+    return read_settings(settings.out) == settings and not is_outdated(folder)
 
 
 def holds_model(settings, encoder, params):
