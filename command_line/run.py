@@ -9,9 +9,9 @@ from command_line.divergence import suggest_option
 from command_line.log import begin_log, write_log
 from command_line.process import reuse_memory
 from command_line.progress import advance, progress_bar, report, spell_duration
-from command_line.run_folder import STATE_FILE
 from command_line.run_state import go_on, is_finished, is_saved, write_model, write_state
 from command_line.signals import watch_for_stop
+from files.openai_folder import STATE_FILE
 from gpt2_numpy import generate
 from train import DivergedError, TrainError, negative_log_likelihood, thread_map, train
 

@@ -6,10 +6,9 @@ import shlex
 from pathlib import Path
 
 from files.lock import is_at, try_lock
-from files.openai_folder import DATA, INDEX
+from files.openai_folder import DATA, INDEX, STATE_FILE
 from train import TrainError
 
-STATE_FILE = "training.npz"  # what --resume goes on from
 BEST = "best"  # in the folder: that of the model with the lowest held-out loss
 FORMER_BEST = ".best.old"  # what was called so until another takes its place
 LOCK = "training.lock"

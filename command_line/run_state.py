@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from command_line.run_folder import STATE_FILE, check_resumable
+from command_line.run_folder import check_resumable
 from command_line.settings import (
     CHANGEABLE,
     check_settings,
@@ -26,6 +26,7 @@ from encoder import Encoder, EncoderError, get_encoder
 from files.messages import one_line
 from files.openai_folder import (
     OUTDATED,
+    STATE_FILE,
     FolderError,
     find_missing,
     find_prefix,

@@ -12,11 +12,12 @@ from command_line.options import OneLineParser
 from command_line.prepare import begin_run, resume_run
 from command_line.process import blas_threads
 from command_line.run import carry_out
-from command_line.run_folder import BEST, STATE_FILE, check_resumable, lock_folder
+from command_line.run_folder import BEST, check_resumable, lock_folder
 from command_line.settings import MINUTES, NUMBERS, PRESETS
 from command_line.version import describe_version
 from encoder import END_OF_TEXT, EncoderError
 from files.messages import notice, one_line
+from files.openai_folder import STATE_FILE
 from gpt2_numpy import GPT2Error
 from train import TrainError
 from utils import ModelError

@@ -341,6 +341,47 @@ def test_killed_anywhere_a_save_loses_nothing(copied, capsys):
     assert {(6, 6, False), (8, 6, True), (8, None, False), (8, 8, False)} <= outcomes
 
 
+def test_killed_anywhere_in_its_first_save_a_run_can_go_on_or_begin_again(
+    story, trained, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(os, "fsync", lambda file: None)  # to be fast
+    folder, short = tmp_path / "m", tmp_path / "short.txt"
+    short.write_text(story.read_text()[:3000])
+    options = make_options(n_steps=1, n_vocab=None, sample="", n_layer=1)
+    begin = [short, "--out", folder, "--vocab-from", trained, *options]
+    assert run_train(*begin) == 0
+    settings, encoder, _ = load(folder)
+    shutil.rmtree(folder)
+    params = init_params(settings.hparams, 0)
+    outcomes = []
+    for n in range(100):
+        with killed_at(n) as was_killed:
+            write_state(settings, encoder, State(params, new_moments(params)))
+            write_model(settings, encoder, State(params, new_moments(params)))
+        capsys.readouterr()
+        refusal = ""
+        try:
+            load_encoder_hparams_and_params(folder)
+        except ModelError as error:
+            refusal = str(error)
+        said = refusal + capsys.readouterr().err
+        resume = ["--resume", folder]
+        is_sent = f"python train.py --resume {folder}" in said
+        outcomes.append((bool(refusal), is_sent))
+        assert run_train(*(resume if is_sent or not refusal else begin)) == 0
+        assert load(folder)[2].step == 1
+        assert_same_bits(load_encoder_hparams_and_params(folder)[2], load(folder)[2].params)
+        if not was_killed():
+            break
+        shutil.rmtree(folder)
+    assert list(dict.fromkeys(outcomes)) == [
+        (True, False),
+        (True, True),
+        (False, True),
+        (False, False),
+    ]
+
+
 def test_a_complete_run_mends_its_model_from_its_state(copied, capsys):
     _, _, state = load(copied)
     for break_it in (
