@@ -196,7 +196,9 @@ def test_a_best_that_no_run_wrote_is_refused_before_anything_is_done(
     elif kind == "file":
         (folder / "best").write_text("own")
     elif kind == "link":
-        (folder / "best").symlink_to(tmp_path / "nowhere")
+        linked = shutil.copytree(trained, tmp_path / "linked")
+        (linked / "best.json").write_text('{"step": 1, "bits_per_byte": 9}')
+        (folder / "best").symlink_to(linked)
     else:
         (folder / "best").mkdir()
         (folder / "best" / "best.json").write_text("{}")
