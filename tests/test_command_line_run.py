@@ -252,7 +252,8 @@ def test_where_no_thread_can_be_started_both_programs_work_on_one(story, tmp_pat
 
     def run(program, *arguments):
         command = [sys.executable, "-W", "error", "-c", WITHOUT_THREADS.format(program=program)]
-        return subprocess.run([*command, *arguments], capture_output=True, text=True, cwd=ROOT)
+        command += arguments
+        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
 
     done = run("train", story, "--out", folder, *make_options(threads=2))
     assert done.returncode == 0, done.stderr
