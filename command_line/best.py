@@ -1,7 +1,8 @@
 """FOLDER/best: beside the last model of a run the one with the lowest held-out loss (--keep-best).
 
 It is a model folder like any other, and BEST_FILE in it says of which step it is. Nothing else has
-to be remembered: a run that goes on compares with what is there.
+to be remembered: a run that goes on compares with what is there. BEST_FILE is also the mark of what
+a run wrote: a folder without it is somebody's own, and is never touched.
 """
 
 import contextlib
@@ -11,7 +12,7 @@ import os
 import shutil
 from pathlib import Path
 
-from command_line.run_folder import BEST
+from command_line.run_folder import BEST, FORMER_BEST
 from encoder import EncoderError
 from files.messages import one_line
 from files.tf_checkpoint import CheckpointError
@@ -20,31 +21,42 @@ from train import TrainError
 from utils import save_model
 
 BEST_FILE = "best.json"
+PART = ".best.tmp"  # beside FOLDER/best: the one that is being written
 
 
 def keep_best(settings, encoder, state, bits):
     """Make the model the best one where its held-out loss, bits per byte, is lower than that of the
     best so far. TrainError, and what was there stays."""
-    folder = Path(settings.out, BEST)
+    check_best(settings.out)
     best = read_best(settings.out)
     if best is not None and bits >= best["bits_per_byte"]:
         return
-    part = Path(f"{folder}.tmp")
+    part = Path(settings.out, PART)
     try:
         shutil.rmtree(part, ignore_errors=True)
         save_model(part, encoder, settings.hparams, state.params, settings.dtype)
         record = json.dumps({"step": state.step, "bits_per_byte": bits}) + "\n"
         write_whole({part / BEST_FILE: record.encode()})
-        replace_folder(part, folder)
+        replace_best(settings.out)
     except (OSError, EncoderError, CheckpointError) as error:
         shutil.rmtree(part, ignore_errors=True)
         reason = getattr(error, "strerror", None) or one_line(error)
-        raise TrainError(f"cannot save in {folder}: {reason}") from error
+        raise TrainError(f"cannot save in {Path(settings.out, BEST)}: {reason}") from error
+
+
+def check_best(folder):
+    """TrainError where what is called FOLDER/best is nothing that `keep_best` wrote."""
+    best = Path(folder, BEST)
+    if os.path.lexists(best) and (best.is_symlink() or read_best(folder) is None):
+        raise TrainError(
+            f"{best} is no folder that --keep-best wrote (one with a {BEST_FILE} that can be "
+            "read); move it elsewhere"
+        )
 
 
 def read_best(folder):
     """{"step", "bits_per_byte"} of the best model in a run's folder; None where there is none."""
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+    with contextlib.suppress(OSError, ValueError, ArithmeticError, TypeError, KeyError):
         record = json.loads(Path(folder, BEST, BEST_FILE).read_text("utf-8"))
         step, bits = int(record["step"]), float(record["bits_per_byte"])
         if math.isfinite(bits):
@@ -52,26 +64,39 @@ def read_best(folder):
     return None
 
 
-def replace_folder(part, folder):
-    """Give a folder its name, in place of the one that had it."""
-    old = Path(f"{folder}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, old)
+def replace_best(folder):
+    """Make the model that has been written to PART the best one. OSError."""
+    best, former, part = (Path(folder, name) for name in (BEST, FORMER_BEST, PART))
+    if not best.exists():
+        os.replace(part, best)
+        return
+    if former.exists():
+        remove_former_best(folder)
+    os.replace(best, former)
     try:
-        os.replace(part, folder)
+        os.replace(part, best)
     except BaseException:
-        if old.exists():
-            os.replace(old, folder)
+        os.replace(former, best)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    with contextlib.suppress(OSError):  # next time, then
+        remove_former_best(folder)
+
+
+def remove_former_best(folder):
+    """Remove the model that was the best until now; what somebody has put beside its files moves
+    over to the one that is it now. OSError."""
+    best, former = Path(folder, BEST), Path(folder, FORMER_BEST)
+    for path in former.iterdir():
+        if not os.path.lexists(best / path.name):
+            os.replace(path, best / path.name)
+    shutil.rmtree(former)
 
 
 def mend_best(folder):
-    """Put in order what a run left that was killed while it replaced its best model. OSError."""
-    best = Path(folder, BEST)
-    old, part = Path(f"{best}.old"), Path(f"{best}.tmp")
-    if old.exists() and not best.exists():
-        os.replace(old, best)
-    for leftover in (old, part):
-        shutil.rmtree(leftover, ignore_errors=True)
+    """Put in order what a run left that was killed while it replaced its best model. TrainError
+    where the best model is somebody's own, OSError."""
+    check_best(folder)
+    best, former = Path(folder, BEST), Path(folder, FORMER_BEST)
+    if former.exists():
+        remove_former_best(folder) if best.exists() else os.replace(former, best)
+    shutil.rmtree(Path(folder, PART), ignore_errors=True)

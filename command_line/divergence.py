@@ -8,7 +8,7 @@ from command_line.settings import MINUTES, PRESETS
 from train import TrainError, negative_log_likelihood
 
 
-def advise(settings, corpus, state, saved):
+def suggest_option(settings, corpus, state, saved):
     """The advice of a run that diverged after state.step, whose newest checkpoint is of the step
     `saved`."""
     if state.step == 0 and settings.init_from is not None:
@@ -27,13 +27,13 @@ def is_good(settings, corpus):
     """Whether the checkpoint's model knows more than nothing: by guessing each token is as likely
     as any other, and the loss log(n_vocab)."""
     n_seq = settings.optimisation.n_seq
-    some = corpus.val[: n_seq + 1]
+    window = corpus.val[: n_seq + 1]
     try:
         params = load(settings.out)[2].params
     except TrainError:
         return False
-    nats = negative_log_likelihood(params, some, settings.n_head, n_seq)
-    return nats / (len(some) - 1) < math.log(settings.n_vocab)
+    nats = negative_log_likelihood(params, window, settings.n_head, n_seq)
+    return nats / (len(window) - 1) < math.log(settings.n_vocab)
 
 
 def find_fault(settings):

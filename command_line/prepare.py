@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from command_line.best import mend_best
 from command_line.corpus import encode_texts, hash_texts, read_texts
 from command_line.process import count_cores
 from command_line.run_folder import check_folder
@@ -14,8 +15,9 @@ from command_line.run_state import (
     State,
     go_on,
     holds_model,
-    is_complete,
+    is_finished,
     load,
+    spell_resume,
     write_model,
     write_state,
 )
@@ -136,9 +138,11 @@ def resume_run(chosen):
     folder = chosen["resume"]
     before, encoder, state = load(folder)
     settings = change_settings(before, chosen, state.step)
-    if is_complete(settings, state):
+    if is_finished(settings, state):
         mend_model(before, settings, encoder, state)
         return settings, None, state
+    if settings.keep_best:
+        mend_best(folder)
     corpus = find_corpus(settings, encoder)
     announce(settings, corpus)
     announce_changes(before, settings, state.step)
@@ -184,17 +188,16 @@ def mend_model(before, settings, encoder, state):
             write_state(settings, encoder, state)
         write_model(settings, encoder, state)
     except TrainError as error:
-        raise TrainError(f"{error}; {go_on(folder, error)}") from error
+        raise TrainError(f"{error}; {go_on(settings, error)}") from error
     notice(f"the run in {folder} is complete; its model was written anew, as of step {state.step}")
 
 
 def find_corpus(settings, encoder):
     """The Corpus of a run that goes on; TrainError unless it is the one that it began with."""
-    resume = f"--resume {shlex.quote(settings.out)}"
     if not Path(settings.corpus).exists():
         raise TrainError(
             f"the text is no longer in {settings.corpus}; say where it is: "
-            f"python train.py TEXT {resume}"
+            f"{spell_resume(settings, text='TEXT')}"
         )
     texts = read_texts(settings.corpus, settings.val)
     paths = (settings.corpus, settings.val or settings.corpus)

@@ -2,15 +2,16 @@
 
 import math
 import time
+from pathlib import Path
 
-from command_line.best import keep_best, mend_best
-from command_line.divergence import advise
+from command_line.best import keep_best
+from command_line.divergence import suggest_option
 from command_line.log import begin_log, write_log
 from command_line.process import reuse_memory
 from command_line.progress import advance, progress_bar, report, spell_duration
-from command_line.run_folder import STATE_FILE
-from command_line.run_state import go_on, is_complete, is_saved, write_model, write_state
+from command_line.run_state import go_on, is_finished, is_saved, write_model, write_state
 from command_line.signals import watch_for_stop
+from files.openai_folder import STATE_FILE
 from gpt2_numpy import generate
 from train import DivergedError, TrainError, negative_log_likelihood, thread_map, train
 
@@ -22,10 +23,9 @@ def carry_out(settings, corpus, state):
     s, n_tokens = settings.optimisation, settings.tokens_per_step
     began = time.monotonic() - state.seconds
     reuse_memory()
-    mend_best(settings.out)
-    saved = state.step
-    if state.step == 0 or not is_saved(settings):
-        saved = save_checkpoint(settings, corpus, state, saved or None)
+    saved = state.step if Path(settings.out, STATE_FILE).exists() else None
+    if not is_saved(settings):
+        saved = save_checkpoint(settings, corpus, state, saved)
     owed = is_evaluation_owed(settings, state)
     log = begin_log(settings.out, state.step, evaluated=not owed)
     with (
@@ -54,8 +54,10 @@ def carry_out(settings, corpus, state):
                 if last or step.number % settings.save_every == 0:
                     saved = save_checkpoint(settings, corpus, state, saved, bar, must=last)
         except DivergedError as error:
-            raise TrainError(f"{error}; {advise(settings, corpus, state, saved)}") from error
-    return is_complete(settings, state)
+            raise TrainError(
+                f"{error}; {suggest_option(settings, corpus, state, saved)}"
+            ) from error
+    return is_finished(settings, state)
 
 
 def log_losses(log, state, n_tokens, step):
@@ -106,10 +108,10 @@ def speak(settings, encoder, state):
     prompt = (encoder.encode(settings.sample) or [encoder.eot or 0])[-settings.n_ctx :]
     n_tokens = min(SAMPLE_TOKENS, max(1, settings.n_ctx - len(prompt)))
     rng = [settings.optimisation.seed, state.step, 2]
-    new = generate(
+    continuation = generate(
         prompt, state.params, settings.n_head, n_tokens, temperature=0.8, top_k=40, rng=rng
     )
-    return encoder.decode([*prompt, *new])
+    return encoder.decode([*prompt, *continuation])
 
 
 def save_checkpoint(settings, corpus, state, saved=None, bar=None, must=True):
@@ -127,8 +129,8 @@ def save_checkpoint(settings, corpus, state, saved=None, bar=None, must=True):
         if saved is None:
             raise TrainError(f"{error}; make room there or give another --out") from error
         if must:
-            alone = save_model_alone(settings, corpus, state)
-            raise TrainError(f"{error}{alone}; {kept}; {go_on(settings.out, error)}") from error
+            alone = save_model_alone(settings, corpus, state) if state.step > saved else ""
+            raise TrainError(f"{error}{alone}; {kept}; {go_on(settings, error)}") from error
         report(bar, f"step {state.step}: {error}; training goes on, {kept}")
         return saved
     try:
@@ -136,7 +138,7 @@ def save_checkpoint(settings, corpus, state, saved=None, bar=None, must=True):
     except TrainError as error:
         if must:
             kept = f"{STATE_FILE} holds step {state.step}"
-            raise TrainError(f"{error}; {kept}; {go_on(settings.out, error)}") from error
+            raise TrainError(f"{error}; {kept}; {go_on(settings, error)}") from error
         report(bar, f"step {state.step}: {error}; training goes on, {STATE_FILE} holds this step")
     return state.step
 
@@ -154,8 +156,8 @@ def check_weights(settings, corpus, state, saved):
     """TrainError where the weights give no finite loss, a DivergedError where those of the step
     `saved` did."""
     n_seq = settings.optimisation.n_seq
-    some = corpus.val[: n_seq + 1]
-    loss = negative_log_likelihood(state.params, some, settings.n_head, n_seq)
+    window = corpus.val[: n_seq + 1]
+    loss = negative_log_likelihood(state.params, window, settings.n_head, n_seq)
     if math.isfinite(loss):
         return
     if saved is None:

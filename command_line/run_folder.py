@@ -6,13 +6,13 @@ import shlex
 from pathlib import Path
 
 from files.lock import is_at, try_lock
-from files.openai_folder import DATA, INDEX
+from files.openai_folder import DATA, INDEX, STATE_FILE
 from train import TrainError
 
-STATE_FILE = "training.npz"  # what --resume goes on from
 BEST = "best"  # in the folder: that of the model with the lowest held-out loss
+FORMER_BEST = ".best.old"  # what was called so until another takes its place
 LOCK = "training.lock"
-OF_A_MODEL = (STATE_FILE, "hparams.json", INDEX, DATA, BEST)
+OF_A_MODEL = (STATE_FILE, "hparams.json", INDEX, DATA, BEST, FORMER_BEST)
 
 
 def check_folder(folder):

@@ -10,17 +10,23 @@ import math
 import os
 import re
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from command_line.run_folder import STATE_FILE, check_resumable
-from command_line.settings import check_settings, flatten_settings, nest_settings
+from command_line.run_folder import check_resumable
+from command_line.settings import (
+    CHANGEABLE,
+    check_settings,
+    flatten_settings,
+    nest_settings,
+)
 from encoder import Encoder, EncoderError, get_encoder
 from files.messages import one_line
 from files.openai_folder import (
     OUTDATED,
+    STATE_FILE,
     FolderError,
     find_missing,
     find_prefix,
@@ -47,7 +53,7 @@ class State:
     evaluated: int | None = None  # the step of the newest evaluation
 
 
-def is_complete(settings, state):
+def is_finished(settings, state):
     """Whether nothing is left to be done: neither a step nor the last evaluation."""
     return state.step >= settings.optimisation.n_steps and state.evaluated == state.step
 
@@ -98,27 +104,49 @@ def write_model(settings, encoder, state):
         raise TrainError(f"cannot save the model in {folder}: {reason}") from error
 
 
-def go_on(folder, error):
-    """What to do after an error of saving in a run's folder: the command that goes on, once it
-    can."""
-    command = f"python train.py --resume {shlex.quote(os.fspath(folder))}"
+def go_on(settings, error):
+    """What to do after an error of saving a run: the command that goes on, once it can."""
     if "float16" in str(error):
-        return f"go on with: {command} --dtype float32"
+        return f"go on with: {spell_resume(replace(settings, dtype='float32'))}"
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     is_full = any(os.strerror(number) in str(error) for number in full)
-    return f"{'make room' if is_full else 'put that right'}, then go on with: {command}"
+    cure = "make room" if is_full else "put that right"
+    return f"{cure}, then go on with: {spell_resume(settings)}"
+
+
+def spell_resume(settings, text=None):
+    """The command that goes on with a run, on this text where one is named. It repeats the options
+    that were changed and that training.npz does not hold yet."""
+    wanted, saved = flatten_settings(settings), read_settings(settings.out)
+    held = wanted if saved is None else flatten_settings(saved)
+    if text is None and wanted["corpus"] != held["corpus"]:
+        text = wanted["corpus"]
+    words = ["python", "train.py", *([] if text is None else [text]), "--resume", settings.out]
+    for name in ("val", *CHANGEABLE):
+        if wanted[name] != held[name]:
+            words.append(f"--{name.replace('_', '-')}")
+            words += [] if name == "keep_best" else [str(wanted[name])]
+    return shlex.join(words)
+
+
+def read_settings(folder):
+    """The settings that the run's training.npz holds; None where it cannot be read."""
+    try:
+        with np.load(Path(folder, STATE_FILE), allow_pickle=False) as file:
+            description = json.loads(str(file["about"]))
+    except OSError:
+        return None
+    return nest_settings(description["hparams"] | description["settings"] | {"out": folder})
 
 
 def is_saved(settings):
     """Whether the run's folder holds a state with these settings, and a model that is no older."""
     folder = Path(settings.out)
     try:
-        with np.load(folder / STATE_FILE, allow_pickle=False) as file:
-            saved = json.loads(str(file["about"]))["settings"] | {"out": settings.out}
         load_params(folder, load_hparams(folder))
     except (OSError, ModelError):
         return False
-    return saved == flatten_settings(settings) and not is_outdated(folder)
+    return read_settings(settings.out) == settings and not is_outdated(folder)
 
 
 def holds_model(settings, encoder, params):
@@ -149,17 +177,18 @@ def load(folder):
     path = Path(folder, STATE_FILE)
     try:
         arrays = read_arrays(path)
-        about = json.loads(str(arrays.pop("about")))
-        check_description(about)
-        hparams = parse_hparams(json.dumps(about["hparams"]))
-        settings = nest_settings(hparams | about["settings"] | {"out": os.fspath(folder)})
-        encoder = Encoder(about["encoder"], [tuple(pair) for pair in about["bpe_merges"]])
-        check_whole(settings, hparams, encoder, about)
+        description = json.loads(str(arrays.pop("about")))
+        check_description(description)
+        hparams = parse_hparams(json.dumps(description["hparams"]))
+        settings = nest_settings(hparams | description["settings"] | {"out": os.fspath(folder)})
+        merges = [tuple(pair) for pair in description["bpe_merges"]]
+        encoder = Encoder(description["encoder"], merges)
+        check_whole(settings, hparams, encoder, description)
         params, m, v = (read_tree(arrays, kind, hparams) for kind in ("params", "m", "v"))
-        evaluated = about.get("evaluated", about["step"])  # in older files none is owed
-        moments = {"m": m, "v": v}
-        losses, seconds = about["losses"], about["seconds"]
-        return settings, encoder, State(params, moments, about["step"], losses, seconds, evaluated)
+        step, losses, seconds = (description[name] for name in ("step", "losses", "seconds"))
+        evaluated = description.get("evaluated", step)  # in older files none is owed
+        state = State(params, {"m": m, "v": v}, step, losses, seconds, evaluated)
+        return settings, encoder, state
     except MemoryError:
         raise
     except Exception as error:  # damaged bytes make NumPy and zipfile raise a dozen kinds
@@ -193,8 +222,8 @@ def read_arrays(path):
         return {name: archive[name] for name in archive.files}
 
 
-def check_description(about):
-    """ValueError that names the first part of "about" that no run writes there."""
+def check_description(description):
+    """ValueError that names the first part of a description that no run writes there."""
     parts = {
         "settings": lambda value: isinstance(value, dict),
         "hparams": lambda value: isinstance(value, dict),
@@ -204,20 +233,20 @@ def check_description(about):
         "encoder": lambda value: isinstance(value, dict),
         "bpe_merges": lambda value: isinstance(value, list) and all(map(is_pair, value)),
     }
-    if not isinstance(about, dict):
+    if not isinstance(description, dict):
         raise ValueError("its description is no JSON object")
     for name, is_right in parts.items():
-        if name not in about:
+        if name not in description:
             raise ValueError(f"its {name} is missing")
-        if not is_right(about[name]):
-            raise ValueError(f"its {name} is {about[name]!r:.40}")
-    evaluated = about.get("evaluated")
+        if not is_right(description[name]):
+            raise ValueError(f"its {name} is {description[name]!r:.40}")
+    evaluated = description.get("evaluated")
     if evaluated is not None and not is_count(evaluated):
         raise ValueError(f"its evaluated is {evaluated!r:.40}")
     for name in ("corpus", "sha256"):
-        if name not in about["settings"]:
+        if name not in description["settings"]:
             raise ValueError(f"the setting {name} is missing")
-    check_settings(about["settings"])
+    check_settings(description["settings"])
 
 
 def is_count(value):
@@ -235,7 +264,7 @@ def is_pair(value):
     return isinstance(value, list) and [type(token) for token in value] == [str, str]
 
 
-def check_whole(settings, hparams, encoder, about):
+def check_whole(settings, hparams, encoder, description):
     """ValueError where settings, hparams, vocabulary and the numbers of steps do not belong
     together."""
     if hparams != settings.hparams:
@@ -244,10 +273,10 @@ def check_whole(settings, hparams, encoder, about):
         raise ValueError(f"its vocabulary has {encoder.n_vocab} tokens, not {settings.n_vocab}")
     if settings.optimisation.n_seq > settings.n_ctx:
         raise ValueError(f"the setting n_seq is more than the context, {settings.n_ctx}")
-    if about["step"] > settings.optimisation.n_steps:
+    if description["step"] > settings.optimisation.n_steps:
         raise ValueError(f"its step is after the last, {settings.optimisation.n_steps}")
-    if (about.get("evaluated") or 0) > about["step"]:
-        raise ValueError(f"its evaluated is a step after the newest, {about['step']}")
+    if (description.get("evaluated") or 0) > description["step"]:
+        raise ValueError(f"its evaluated is a step after the newest, {description['step']}")
 
 
 def read_tree(arrays, kind, hparams):

@@ -12,11 +12,12 @@ from command_line.options import OneLineParser
 from command_line.prepare import begin_run, resume_run
 from command_line.process import blas_threads
 from command_line.run import carry_out
-from command_line.run_folder import BEST, STATE_FILE, check_resumable, lock_folder
+from command_line.run_folder import BEST, check_resumable, lock_folder
 from command_line.settings import MINUTES, NUMBERS, PRESETS
 from command_line.version import describe_version
 from encoder import END_OF_TEXT, EncoderError
 from files.messages import notice, one_line
+from files.openai_folder import STATE_FILE
 from gpt2_numpy import GPT2Error
 from train import TrainError
 from utils import ModelError
@@ -200,9 +201,9 @@ def parse_arguments(argv):
     return chosen
 
 
-def describe_os_error(error, folder):
+def describe_os_error(error, folder, is_resumed):
     """What could not be read or written, and how to go on; folder is that of the run."""
-    has_begun = os.path.exists(os.path.join(folder, STATE_FILE))
+    has_begun = os.path.exists(os.path.join(folder, STATE_FILE)) and not is_resumed
     go_on = f"go on with --resume {shlex.quote(folder)}" if has_begun else "give the command again"
     place, reason = error.filename or folder, error.strerror or one_line(error)
     return f"{place}: {reason}; when that is put right, {go_on}"
@@ -233,7 +234,7 @@ def main(argv=None):
     except (TrainError, GPT2Error, EncoderError, ModelError) as error:
         return fail(PROGRAM, error)
     except OSError as error:
-        return fail(PROGRAM, describe_os_error(error, folder))
+        return fail(PROGRAM, describe_os_error(error, folder, "resume" in chosen))
     except MemoryError:
         return fail(PROGRAM, "not enough memory; take a smaller model, --micro-batch or --threads")
     if not done:

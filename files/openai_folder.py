@@ -25,6 +25,7 @@ SIZES = ("n_vocab", "n_ctx", "n_embd", "n_head", "n_layer")  # what hparams.json
 
 VERIFIED = "verified.json"  # in a model folder: which files were compared with their checksums
 QUICKLY_VERIFIED = 64 * 10**6  # bytes: that much is compared in a tenth of a second
+STATE_FILE = "training.npz"  # in a model folder: the state that its training goes on from
 OUTDATED = "model.outdated"  # in a model folder: its training saves, and has not come to the model
 
 
@@ -61,13 +62,13 @@ def is_file(path):
 
 
 def is_outdated(folder):
-    """Whether a folder's model may be older than the state of its training, training.npz.
+    """Whether a folder's model may be older than the state of its training, STATE_FILE.
 
     Whoever saves makes the file OUTDATED just before the state takes its name, and removes it when
     the model is written: it stays where something came between. Dates would be no evidence, as a
-    copy has others.
+    copy has others. Without a state there is nothing that the model could be older than.
     """
-    return os.path.isfile(folder / OUTDATED)
+    return os.path.isfile(folder / OUTDATED) and os.path.isfile(folder / STATE_FILE)
 
 
 def find_prefix(folder):

@@ -14,6 +14,10 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
 if __name__ == "__main__":
     try:
+        sys.modules.pop("command_line", None)  # of another program
+        from command_line import forget_namesakes
+
+        forget_namesakes()
         from command_line.launch import end_now, on_ctrl_c
 
         on_ctrl_c(end_now)  # matplotlib's import would make another error of it

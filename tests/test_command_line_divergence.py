@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from command_line.divergence import find_fault
+from command_line.divergence import find_fault, suggest_option
+from command_line.run_state import State
 from command_line.settings import MINUTES, nest_settings
 from programs import TINY, make_options, run_train
 from utils import SIZES, load_encoder_hparams_and_params, save_model
@@ -33,6 +34,13 @@ def settings_of(**changes):
             dict(beta_1=0.99, beta_2=0.95),
             "a --beta-2 above 0.98, the square of --beta-1, such as 0.99 (it was 0.95)",
         ),
+        (dict(final_lr=0.003), "an --lr below 0.003, such as 0.001"),  # constant, as it may be
+        (
+            dict(lr=0.5, weight_decay=2.0),
+            "a --weight-decay far below 2, that is 1 / --lr, such as 0.1 (it was 2)",
+        ),
+        (dict(lr=0.5, weight_decay=1.9), "an --lr below 0.5, such as 0.003"),
+        (dict(beta_1=0.95, beta_2=0.91), "an --lr below 0.003, such as 0.001"),  # above 0.9025
         (dict(clip=1e30), "an --lr below 0.003, such as 0.001"),  # AdamW's steps have a length
     ],
 )
@@ -60,6 +68,12 @@ def test_a_run_that_follows_the_advice_does_not_diverge(
     assert f"; begin again, with another --out and {words}" in line
     options["n_steps"] = 30
     assert run_train(story, "--out", tmp_path / "right", *make_options(**options | right)) == 0
+
+
+def test_weights_that_a_step_has_changed_are_not_at_fault_themselves():
+    settings = settings_of(init_from="tales")
+    advice = suggest_option(settings, None, State({}, {}, step=1), saved=0)
+    assert advice == "begin again, with another --out and an --lr below 0.003, such as 0.001"
 
 
 def test_weights_that_no_step_has_changed_are_at_fault_themselves(story, trained, tmp_path, capsys):

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from programs import ENVIRONMENT, ROOT
+from programs import ENVIRONMENT, ROOT, default_ctrl_c, needs_posix
 
 # A program that leaves a thread at work behind, and text that is not yet written.
 PROGRAM = """
@@ -35,6 +35,22 @@ def test_ctrl_c_waits_for_no_thread(end, err):
         timeout=60,
     )
     assert (done.returncode, done.stdout, done.stderr) == (130, "text\n", err)
+
+
+@pytest.mark.skipif(**needs_posix)
+def test_ctrl_c_at_pythons_own_end_is_no_error():
+    end = "import atexit, os; atexit.register(os.kill, os.getpid(), 2); return 0"
+    code = PROGRAM.replace("    threading.Thread", "    # threading.Thread").format(end=end)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        preexec_fn=default_ctrl_c,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (-2, "")
 
 
 @pytest.mark.parametrize("status", [0, 1])

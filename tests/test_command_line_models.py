@@ -195,6 +195,8 @@ def test_a_model_that_is_older_than_its_training_says_so(listed, tmp_path):
     make_model(tmp_path / "b")
     (tmp_path / "b" / openai_folder.OUTDATED).write_text("")
     (tmp_path / "b" / INDEX).unlink()
+    for name in "ab":
+        (tmp_path / name / openai_folder.STATE_FILE).write_text("")
     rows = listed()
     for name in "ab":
         assert "its training was cut off while it saved; bring it up to date with: " in rows[name]

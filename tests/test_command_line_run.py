@@ -5,6 +5,8 @@ import json
 import math
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +19,7 @@ import command_line.run
 import command_line.run_state
 import train
 from command_line.process import get_blas_threads
+from command_line.run_state import load
 from encoder import get_encoder
 from files.openai_folder import OUTDATED
 from files.tf_checkpoint import read_checkpoint
@@ -249,7 +252,8 @@ def test_where_no_thread_can_be_started_both_programs_work_on_one(story, tmp_pat
 
     def run(program, *arguments):
         command = [sys.executable, "-W", "error", "-c", WITHOUT_THREADS.format(program=program)]
-        return subprocess.run([*command, *arguments], capture_output=True, text=True, cwd=ROOT)
+        command += arguments
+        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
 
     done = run("train", story, "--out", folder, *make_options(threads=2))
     assert done.returncode == 0, done.stderr
@@ -323,7 +327,7 @@ def test_a_run_that_goes_on_first_brings_its_folder_up_to_date(
     elif change == "no index":
         (folder / "model.ckpt.index").unlink()
     assert run_train("--resume", folder, *more) == 130
-    settings, _, state = command_line.run_state.load(folder)
+    settings, _, state = load(folder)
     assert settings.optimisation.n_steps == (20 if more else 8) and state.step == 3
     params = load_encoder_hparams_and_params(folder)[2]
     assert np.array_equal(params["wte"], state.params["wte"])
@@ -417,6 +421,89 @@ def test_a_disk_that_is_full_at_the_end_takes_the_model_alone_and_loses_nothing(
     assert (folder / "model.ckpt.data-00000-of-00001").read_bytes() == last
     assert run_train("--resume", folder) == 0
     assert read_log_without_times(folder) == read_log_without_times(trained)
+
+
+def read_command(line):
+    """The arguments of the train.py command that a line ends with."""
+    return shlex.split(line.partition("go on with: python train.py ")[2])
+
+
+def test_a_run_that_finds_no_room_to_be_extended_is_told_the_whole_command(
+    story, tmp_path, capsys, monkeypatch
+):
+    folder, text, held_out = tmp_path / "m", tmp_path / "a text", tmp_path / "held out"
+    held_out.write_text(story.read_text()[:1000])
+    options = make_options(n_steps=2, threads=2)
+    assert run_train(story, "--val", held_out, "--out", folder, *options) == 0
+    text.write_bytes(story.read_bytes())
+    held_out = held_out.rename(tmp_path / "held out, too")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    command = [str(text), "--resume", str(folder), "--val", str(held_out), "--n-steps", "3"]
+    command += ["--save-every", "2", "--sample", "a bird", "--threads", "1", "--keep-best"]
+
+    def full(file, **arrays):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez", full)
+        assert run_train(*command) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert f"cannot save in {folder}: No space left on device; the last checkpoint is of" in line
+    assert "the last checkpoint is of step 2; make room, then go on with: " in line
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert read_command(line) == command
+    assert run_train(*command) == 0
+    settings, _, state = load(folder)
+    assert state.step == 3 and settings.sample == "a bird" and settings.keep_best
+
+
+def test_a_run_without_its_text_is_told_the_whole_command(story, tmp_path, capsys):
+    folder, moved = tmp_path / "m", tmp_path / "moved.txt"
+    moved.write_bytes(story.read_bytes())
+    assert run_train(moved, "--out", folder, *make_options(n_steps=2)) == 0
+    moved.unlink()
+    capsys.readouterr()
+    line = run_refused(capsys, "--resume", folder, "--n-steps", 4)
+    assert line.endswith(f": python train.py TEXT --resume {folder} --n-steps 4")
+
+
+def test_a_run_that_has_not_begun_and_finds_no_room_is_sent_to_no_other_folder(
+    story, tmp_path, capsys, monkeypatch
+):
+    folder = tmp_path / "m"
+
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    def full(file, **arrays):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "batch", stop)
+        assert run_train(story, "--out", folder, *make_options()) == 130
+        patch.setattr(np, "savez", full)
+        assert run_train("--resume", folder, "--n-steps", 3) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "the last checkpoint is of step 0; make room, then go on with" in line
+    assert read_command(line) == ["--resume", str(folder), "--n-steps", "3"]
+
+
+@pytest.mark.parametrize("name", ["savez", "save_model"])
+def test_a_dtype_that_finds_no_room_is_in_the_command(trained, tmp_path, capsys, monkeypatch, name):
+    folder = shutil.copytree(trained, tmp_path / "m")
+
+    def full(*arguments, **arrays):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np if name == "savez" else command_line.run_state, name, full)
+        line = run_refused(capsys, "--resume", folder, "--dtype", "float16")
+    command = read_command(line)
+    assert command == ["--resume", str(folder), *(["--dtype", "float16"] * (name == "savez"))]
+    assert run_train(*command) == 0
+    assert {array.dtype for array in read_checkpoint(folder / "model.ckpt").values()} == {
+        np.dtype(np.float16)
+    }
 
 
 def test_a_disk_without_any_room_at_the_end_keeps_the_checkpoint_and_its_model(

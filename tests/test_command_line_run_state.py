@@ -7,13 +7,21 @@ import os
 import pickle
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from command_line import run_state
-from command_line.run_state import State, load, read_tree, write_model, write_state
+from command_line.run_state import (
+    State,
+    holds_model,
+    load,
+    read_tree,
+    write_model,
+    write_state,
+)
 from command_line.settings import MINUTES, NUMBERS, nest_settings
 from encoder import get_encoder
 from files.openai_folder import OUTDATED
@@ -341,11 +349,53 @@ def test_killed_anywhere_a_save_loses_nothing(copied, capsys):
     assert {(6, 6, False), (8, 6, True), (8, None, False), (8, 8, False)} <= outcomes
 
 
+def test_killed_anywhere_in_its_first_save_a_run_can_go_on_or_begin_again(
+    story, trained, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(os, "fsync", lambda file: None)  # to be fast
+    folder, short = tmp_path / "m", tmp_path / "short.txt"
+    short.write_text(story.read_text()[:3000])
+    options = make_options(n_steps=1, n_vocab=None, sample="", n_layer=1)
+    begin = [short, "--out", folder, "--vocab-from", trained, *options]
+    assert run_train(*begin) == 0
+    settings, encoder, _ = load(folder)
+    shutil.rmtree(folder)
+    params = init_params(settings.hparams, 0)
+    outcomes = []
+    for n in range(100):
+        with killed_at(n) as was_killed:
+            write_state(settings, encoder, State(params, new_moments(params)))
+            write_model(settings, encoder, State(params, new_moments(params)))
+        capsys.readouterr()
+        refusal = ""
+        try:
+            load_encoder_hparams_and_params(folder)
+        except ModelError as error:
+            refusal = str(error)
+        said = refusal + capsys.readouterr().err
+        resume = ["--resume", folder]
+        is_sent = f"python train.py --resume {folder}" in said
+        outcomes.append((bool(refusal), is_sent))
+        assert run_train(*(resume if is_sent or not refusal else begin)) == 0
+        assert load(folder)[2].step == 1
+        assert_same_bits(load_encoder_hparams_and_params(folder)[2], load(folder)[2].params)
+        if not was_killed():
+            break
+        shutil.rmtree(folder)
+    assert list(dict.fromkeys(outcomes)) == [
+        (True, False),
+        (True, True),
+        (False, True),
+        (False, False),
+    ]
+
+
 def test_a_complete_run_mends_its_model_from_its_state(copied, capsys):
     _, _, state = load(copied)
     for break_it in (
         lambda: (copied / "model.ckpt.index").unlink(),
         lambda: (copied / "encoder.json").write_text("{}"),
+        lambda: swap_merges(copied / "vocab.bpe"),
         lambda: (copied / "hparams.json").unlink(),
         lambda: (copied / "checkpoint").write_text("?"),
         lambda: flip_last_byte(copied / "model.ckpt.data-00000-of-00001"),
@@ -360,9 +410,36 @@ def test_a_complete_run_mends_its_model_from_its_state(copied, capsys):
         assert "is complete, at step 8" in run_refused(capsys, "--resume", copied)
 
 
+def swap_merges(path):
+    """Have the first two merges in the other order: the tokens stay the same."""
+    version, first, second, *rest = path.read_text("utf-8").splitlines()
+    path.write_text("\n".join([version, second, first, *rest, ""]), "utf-8")
+
+
 def flip_last_byte(path):
     content = path.read_bytes()
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+def test_the_same_numbers_in_another_dtype_are_another_model(copied):
+    settings, encoder, state = load(copied)
+    state.params = tree_map(lambda a: a.astype(np.float16).astype(np.float32), state.params)
+    write_model(settings, encoder, state)
+    assert holds_model(settings, encoder, state.params)
+    assert not holds_model(replace(settings, dtype="float16"), encoder, state.params)
+
+
+def test_a_complete_run_of_before_evaluations_were_noted_is_complete(copied, capsys):
+    rewrite(copied, lambda arrays, about: about.pop("evaluated"))
+    assert "is complete, at step 8" in run_refused(capsys, "--resume", copied)
+
+
+def test_too_little_memory_is_no_damage(copied, monkeypatch, capsys):
+    def fail(path):
+        raise MemoryError
+
+    monkeypatch.setattr(run_state, "read_arrays", fail)
+    assert "not enough memory; " in run_refused(capsys, "--resume", copied)
 
 
 def test_a_complete_run_can_be_had_in_float16(copied, capsys):

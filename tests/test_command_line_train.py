@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -150,16 +151,30 @@ def test_whatever_goes_wrong_is_one_line(story, tmp_path, capsys, monkeypatch, e
 
 
 @pytest.mark.parametrize("error", [OSError(5, "Input/output error"), OSError("read it\ntwice")])
-def test_an_error_of_the_system_says_how_to_go_on_with_a_run(trained, capsys, monkeypatch, error):
+def test_an_error_of_the_system_says_how_to_go_on_with_a_run(
+    story, trained, tmp_path, capsys, monkeypatch, error
+):
+    """The same command goes on with a run that goes on already: it has all options."""
+    folder, reason = tmp_path / "m", error.strerror or "read it twice"
+
     def fail(given):
         raise error
 
+    def fail_later(settings, corpus, state):
+        shutil.copy(trained / "training.npz", folder)
+        raise error
+
     monkeypatch.setattr(train, "resume_run", fail)
-    assert run_train("--resume", trained) == 1
-    reason = error.strerror or "read it twice"
-    assert capsys.readouterr().err == (
-        f"train.py: {trained}: {reason}; when that is put right, go on with --resume {trained}\n"
-    )
+    monkeypatch.setattr(train, "carry_out", fail_later)
+    for options, advice in [
+        (["--resume", trained, "--n-steps", 40], "give the command again"),
+        ([story, "--out", folder, *make_options()], f"go on with --resume {folder}"),
+    ]:
+        assert run_train(*options) == 1
+        place = trained if "--resume" in options else folder
+        assert capsys.readouterr().err.splitlines()[-1] == (
+            f"train.py: {place}: {reason}; when that is put right, {advice}"
+        )
 
 
 def test_a_run_that_was_abandoned_says_whether_there_is_a_checkpoint(trained, capsys, monkeypatch):

@@ -11,12 +11,15 @@ from files.openai_folder import (
     DATA,
     FILES,
     INDEX,
+    OUTDATED,
+    STATE_FILE,
     FolderError,
     check_file,
     find_missing,
     find_prefix,
     format_checkpoint_state,
     is_complete,
+    is_outdated,
     note_verified,
     parse_checkpoint_state,
     parse_hparams,
@@ -61,6 +64,15 @@ def test_the_name_of_a_checkpoint_there_and_back():
     assert parse_checkpoint_state(text) == "b"
     with pytest.raises(FolderError, match="does not name a checkpoint"):
         parse_checkpoint_state('all_model_checkpoint_paths: "a"\n')
+
+
+def test_a_model_is_outdated_only_beside_a_state(tmp_path):
+    (tmp_path / OUTDATED).write_text("")
+    assert not is_outdated(tmp_path)
+    (tmp_path / STATE_FILE).write_text("")
+    assert is_outdated(tmp_path)
+    (tmp_path / OUTDATED).unlink()
+    assert not is_outdated(tmp_path)
 
 
 def test_a_folder_tells_its_prefix_and_what_it_lacks(tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from command_line import OURS
 from programs import ENVIRONMENT, ROOT, default_ctrl_c, needs_posix
 
 PATH = ROOT / "notebooks" / "loss_curve.py"
@@ -147,6 +148,22 @@ def test_a_full_disk_leaves_the_picture_that_was_there(loss_curve, run, folder, 
     assert sorted(path.name for path in folder.iterdir()) == ["log.jsonl", "loss.png"]
 
 
+def test_modules_of_our_names_that_came_first_are_not_ours(tmp_path):
+    for name in set(OURS) - {"files"}:
+        (tmp_path / f"{name}.py").write_text("")
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "messages.py").write_text("")
+    (tmp_path / "sitecustomize.py").write_text(f"import {', '.join(OURS)}, files.messages\n")
+    done = subprocess.run(
+        [sys.executable, PATH, tmp_path / "none"],
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT | {"PYTHONPATH": str(tmp_path)},
+        timeout=60,
+    )
+    assert_refused((done.returncode, done.stdout, done.stderr), "give the folder that train.py")
+
+
 @needs_matplotlib
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_output_that_cannot_be_written_is_one_line(folder):
@@ -177,6 +194,7 @@ def test_ctrl_c_is_one_word(folder, tmp_path):
         text=True,
         env=ENVIRONMENT | {"PYTHONPATH": str(tmp_path)},
         preexec_fn=default_ctrl_c,
+        timeout=30,
     )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped\n")
     assert [path.name for path in Path(folder).iterdir()] == ["log.jsonl"]

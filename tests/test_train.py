@@ -21,6 +21,29 @@ FIXTURES = Path(__file__).parent / "fixtures"
 SIZES = {"n_vocab": 61, "n_ctx": 20, "n_embd": 24, "n_head": 3, "n_layer": 2}
 
 
+@pytest.fixture(autouse=True)
+def no_thread_waits_for_ever(monkeypatch):
+    """A thread that nobody meets at a barrier would keep this process from ending: it gives up
+    after some seconds, and the test fails."""
+    gave_up, aborted = [], []
+
+    class Limited(threading.Barrier):
+        def wait(self, timeout=10):
+            try:
+                return super().wait(timeout)
+            except threading.BrokenBarrierError:
+                gave_up.append(self)
+                raise
+
+        def abort(self):
+            aborted.append(self)
+            super().abort()
+
+    monkeypatch.setattr(threading, "Barrier", Limited)
+    yield
+    assert set(gave_up) <= set(aborted)
+
+
 def assert_same_bits(tree, other):
     for array, exact in zip(leaves(tree), leaves(other), strict=True):
         assert array.dtype == exact.dtype and np.array_equal(array, exact, equal_nan=True)

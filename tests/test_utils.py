@@ -16,7 +16,7 @@ import utils
 from encoder import Encoder, EncoderError, get_encoder, train_bpe
 from file_server import assert_complete
 from files import memory, openai_folder
-from files.openai_folder import DATA, FILES, INDEX, OUTDATED, SIZES
+from files.openai_folder import DATA, FILES, INDEX, OUTDATED, SIZES, STATE_FILE
 from files.tf_checkpoint import CheckpointError
 from helpers import GOLDEN_IDS, HPARAMS, MINI, copy_mini_vocabulary, make_model, make_tensors
 from utils import (
@@ -786,6 +786,7 @@ def test_where_a_vocabulary_cannot_be_saved(tmp_path):
 def test_a_model_whose_training_was_cut_off_while_it_saved_says_how_to_mend_it(tmp_path, capsys):
     folder = make_model(tmp_path / "my model")
     (folder / OUTDATED).write_text("")
+    (folder / STATE_FILE).write_text("")
     load_encoder_hparams_and_params(folder)
     error = capsys.readouterr().err
     mend = f"python train.py --resume '{folder}'"
@@ -794,3 +795,13 @@ def test_a_model_whose_training_was_cut_off_while_it_saved_says_how_to_mend_it(t
     with pytest.raises(ModelError, match="cut off while it saved") as refused:
         load_encoder_hparams_and_params(folder)
     assert str(refused.value).endswith(mend) and capsys.readouterr().err == ""
+
+
+def test_where_there_is_no_state_to_go_on_from_nobody_is_sent_there(tmp_path, capsys):
+    folder = make_model(tmp_path / "m")
+    (folder / OUTDATED).write_text("")
+    load_encoder_hparams_and_params(folder)
+    assert capsys.readouterr().err == ""
+    (folder / "model.ckpt.index").unlink()
+    with pytest.raises(ModelError, match=r"missing are model\.ckpt\.index; put them there"):
+        load_encoder_hparams_and_params(folder)
