@@ -30,6 +30,7 @@ from pathlib import Path
 import regex
 
 END_OF_TEXT = "<|endoftext|>"  # stands between documents; the only token that no merge makes
+MAX_FILE = 2**27  # bytes: GPT-2's own files, of 50,257 tokens, have a hundredth of it
 
 # No token reaches across one of these cuts; otherwise "dog", "dog." and "dog!" would all be learned
 # as different tokens. In this order: English contractions; letters, digits or other signs, with at
@@ -283,9 +284,14 @@ def get_encoder(model_dir):
 def read_utf8(path, file):
     """The text of a file. Raises EncoderError, which calls it `file`; an OSError is its cause."""
     try:
-        return path.read_bytes().decode("utf-8")
+        with open(path, "rb") as stream:
+            content = stream.read(MAX_FILE + 1)
     except OSError as error:
         raise EncoderError(error.strerror, file) from error
+    if len(content) > MAX_FILE:
+        raise EncoderError(f"larger than any vocabulary's file ({MAX_FILE} bytes)", file)
+    try:
+        return content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise EncoderError(f"not UTF-8 from byte {error.start} on", file) from None
 

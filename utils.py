@@ -28,17 +28,18 @@ from files.openai_folder import (
     is_complete,
     is_outdated,
     parse_hparams,
+    read_small,
     verify_once,
 )
 from files.released import (
     RELEASED,
-    check_vocabulary,
+    check_openai_vocabulary,
     fetch_released,
     is_released,
     released_hparams,
 )
 from files.tf_checkpoint import CheckpointError, read_checkpoint, write_checkpoint
-from files.tf_names import name_tensors, nest_tensors
+from files.tf_names import find_tensors, name_tensors, nest_tensors
 from files.whole import write_whole
 
 MODELS_DIR = Path(__file__).resolve().parent / "models"  # or $GPT2_MODELS_DIR
@@ -55,6 +56,7 @@ KNOWN_MODELS = (
 REPAIR_CHECKPOINT = (
     'make it say model_checkpoint_path: "NAME", where the weights are NAME.index and NAME.data-*'
 )
+REFETCH_WEIGHTS = "remove it and fetch or copy it again"
 
 
 class ModelError(Exception):
@@ -205,7 +207,7 @@ def check_released(model, folder, hparams):
             "as --model"
         )
     try:
-        check_vocabulary(folder)
+        check_openai_vocabulary(folder)
     except (FolderError, OSError) as error:
         cure = "remove it to have it fetched again, or give the folder's path as --model"
         raise ModelError(why_unreadable(error, cure)) from error
@@ -218,7 +220,7 @@ def load_hparams(folder):
     """
     path = Path(folder) / "hparams.json"
     try:
-        return parse_hparams(path.read_text("utf-8"))
+        return parse_hparams(read_small(path).decode("utf-8"))
     except OSError as error:
         raise ModelError(why_unreadable(error, "")) from error
     except ValueError as error:
@@ -231,18 +233,31 @@ def load_params(folder, hparams):
     Every tensor that hparams ask for must be there in its shape, and no other; all are compared
     with their checksums, large files once. Raises ModelError.
     """
+    prefix, tensors = map_weights(folder, hparams)
+    try:
+        params = nest_tensors(tensors, shapes(hparams))
+        verify_once(prefix)
+        return params
+    except (CheckpointError, OSError) as error:
+        raise ModelError(why_unreadable(error, REFETCH_WEIGHTS)) from error
+
+
+def map_weights(folder, hparams):
+    """(prefix, {TensorFlow's name: array}) of a model folder: its weights, mapped and not read.
+
+    They are those that hparams ask for, in their shapes, and no others. Raises ModelError.
+    """
     try:
         prefix = find_prefix(Path(folder))
         tensors = read_checkpoint(prefix)
         # Of a billion layers that hparams.json may claim, the first that is missing is enough.
         n_layer = min(hparams["n_layer"], len(tensors))
-        params = nest_tensors(tensors, shapes(hparams | {"n_layer": n_layer}))
-        verify_once(prefix)
-        return params
+        find_tensors(tensors, shapes(hparams | {"n_layer": n_layer}))
+        return prefix, tensors
     except FolderError as error:
         raise ModelError(why_unreadable(error, REPAIR_CHECKPOINT)) from error
     except (CheckpointError, OSError) as error:
-        raise ModelError(why_unreadable(error, "remove it and fetch or copy it again")) from error
+        raise ModelError(why_unreadable(error, REFETCH_WEIGHTS)) from error
     except ValueError as error:
         raise ModelError(f"{prefix}, with hparams.json: {one_line(error)}") from error
 

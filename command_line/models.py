@@ -17,13 +17,13 @@ from files.openai_folder import (
     was_verified,
 )
 from files.released import is_released, released_hparams
-from files.tf_checkpoint import read_checkpoint
 from utils import (
     BUNDLED,
     MODELS_DIR,
     ModelError,
     check_released,
     load_hparams,
+    map_weights,
     mend,
     models_folder,
     n_parameters,
@@ -105,15 +105,13 @@ def describe_model(name, folder):
         if missing:
             return row._replace(state=describe_missing(name, folder, missing))
         hparams = load_hparams(folder)
-        row = row._replace(parameters=f"{n_parameters(hparams):,}")
         if is_released(name):
             check_released(name, folder, hparams)
-        prefix = find_prefix(folder)
-        tensors = read_checkpoint(prefix)  # mapped, not read
-        row = row._replace(weights=str(tensors["model/ln_f/b"].dtype))
+        prefix, tensors = map_weights(folder, hparams)
+        row = row._replace(
+            parameters=f"{n_parameters(hparams):,}", weights=str(tensors["model/ln_f/b"].dtype)
+        )
         return row._replace(state=describe_verified(prefix))
-    except KeyError:
-        return row._replace(state="its weights are not those of a GPT-2")
     except ModelError as error:
         return row._replace(state=one_line(error))
     except (OSError, ValueError) as error:

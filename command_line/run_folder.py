@@ -5,7 +5,7 @@ import os
 import shlex
 from pathlib import Path
 
-from files.lock import is_at, try_lock
+from files.lock import open_lock
 from files.openai_folder import DATA, INDEX, STATE_FILE
 from train import TrainError
 
@@ -46,7 +46,6 @@ def lock_folder(folder):
     path = Path(folder, LOCK)
     made = [parent for parent in path.parents if not os.path.exists(parent)]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         file = open_lock(path)
     except OSError as error:
         remove_empty(made)
@@ -63,18 +62,6 @@ def lock_folder(folder):
             path.unlink()
         file.close()
         remove_empty(made)
-
-
-def open_lock(path):
-    """The file at this path, open and locked; None where another process holds it. OSError."""
-    while True:
-        file = open(path, "a")
-        if not try_lock(file):
-            file.close()
-            return None
-        if is_at(file, path):
-            return file
-        file.close()  # removed since by the process that held it; there may be another by now
 
 
 def remove_empty(folders):

@@ -8,15 +8,13 @@ part of): there is no other state to lose. Source: RFC 9110, section 14 (range r
 
 import contextlib
 import os
-import queue
 import re
 import shutil
-import socket
 import sys
 import threading
 import time
 
-from files.lock import is_at, try_lock
+from files.lock import open_lock
 from files.messages import notice, one_line, readable
 
 SMALL_FILE = 16 * 2**20  # bytes: no file whose size is not known beforehand may be larger
@@ -66,9 +64,7 @@ def fetch_missing(url, folder, sizes, check, partners, announcement):
     Raises DownloadError, and OSError where the folder cannot be written to; after either, as after
     Ctrl-C or a power cut, the same call goes on where this one stopped.
     """
-    import requests  # not at the top: a small model has spoken by the time that this is imported
-
-    with hold_lock(folder / "download.lock"), requests.Session() as session:
+    with hold_lock(folder / "download.lock"):
         missing = [name for name in sizes if not (folder / name).is_file()]
         if missing:
             check_disk(folder, sizes)
@@ -76,7 +72,7 @@ def fetch_missing(url, folder, sizes, check, partners, announcement):
         for name in missing:
             path = folder / name
             try:
-                part = fetch(session, f"{url}/{name}", path, sizes[name])
+                part = fetch(f"{url}/{name}", path, sizes[name])
                 check_part(check, part, path, partners)
             except ValueError as error:
                 raise DownloadError(f"{url}/{name}: {one_line(error)}") from error
@@ -92,30 +88,19 @@ def fetch_missing(url, folder, sizes, check, partners, announcement):
 def hold_lock(path):
     """Hold a lock, after waiting for whoever holds it; its file is there only while it is held, and
     its folder afterwards only where it has something in it."""
-    with open_locked(path):
+    told = False
+    while (file := open_lock(path)) is None:
+        if not told:
+            notice(f"another process is downloading into {path.parent}, waiting for it")
+        told = True
+        time.sleep(LOCK_WAIT)
+    with file:
         try:
             yield
         finally:
             with contextlib.suppress(OSError):  # Windows removes no open file
                 path.unlink()
                 path.parent.rmdir()  # nor does anyone a folder that is not empty
-
-
-def open_locked(path):
-    """The open file at a path, locked, after waiting for whoever holds the lock."""
-    told = False
-    while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(path, "a")
-        while not try_lock(file):
-            if not told:
-                notice(f"another process is downloading into {path.parent}, waiting for it")
-            told = True
-            time.sleep(LOCK_WAIT)
-        # The one that was waited for has removed its file; whoever comes next makes another.
-        if is_at(file, path):
-            return file
-        file.close()
 
 
 def check_disk(folder, sizes):
@@ -145,7 +130,7 @@ def check_part(check, part, path, partners):
         raise ValueError(problem)
 
 
-def fetch(session, url, path, size=None):
+def fetch(url, path, size=None):
     """Download url into a .part file beside path, through interruptions: the .part's path.
 
     size: of the whole file in bytes, where it is known beforehand. An attempt that takes the file
@@ -157,12 +142,14 @@ def fetch(session, url, path, size=None):
     part = part_of(path)
     before = furthest = size_of(part)
     failures = 0
+    tqdm.monitor_interval = 0  # no thread for bars that skip steps: with miniters=1 none does
     bar = {"desc": path.name, "total": size, "unit": "B", "unit_scale": True, "initial": before}
-    with tqdm(**bar, file=sys.stderr, disable=None) as bar:  # None: unless it is not a terminal
+    bar |= {"file": sys.stderr, "miniters": 1, "disable": None}  # None: unless it is no terminal
+    with tqdm(**bar) as bar:
         while size is None or size_of(part) != size:
             began = time.monotonic()
             try:
-                fetch_rest(session, url, part, size, bar)
+                fetch_rest(url, part, size, bar)
                 break
             except Interrupted as fault:
                 further = size_of(part) - furthest
@@ -178,16 +165,16 @@ def fetch(session, url, path, size=None):
     return part
 
 
-def fetch_rest(session, url, part, size, bar):
+def fetch_rest(url, part, size, bar):
     """Ask once for the bytes that a .part file lacks, and write them as they come.
 
     Raises Interrupted when another attempt may help, ValueError when not.
     """
-    import requests
+    import requests  # not at the top: a small model speaks sooner without
 
     have, version = resume_point(part, size)
     try:
-        with ask(session, url, range_headers(have, version, size)) as response:
+        with ask(url, range_headers(have, version, size)) as response:
             check_status(response, part)
             start, total = body_range(response, part, have, version)
             check_size(size, total)
@@ -212,73 +199,78 @@ def fetch_rest(session, url, part, size, bar):
         )
 
 
-def ask(session, url, headers):
+def ask(url, headers):
     """The response to a GET, as soon as its headers are there. Interrupted when they take long.
 
     A timeout of requests is about silence, and starts anew with every byte. So the answer is waited
-    for in a thread; if it does not come, the thread is left to itself, and ends with the server's
-    patience or with this process.
+    for in a thread; if it does not come, the thread is left to itself, with a connection that
+    nothing else uses, and ends with the server's patience or with this process.
     """
-    outcome = queue.SimpleQueue()
+    from concurrent.futures import Future
+
+    import requests
+
+    answer = Future()
 
     def get():
+        timeout = (CONNECT_TIMEOUT, READ_TIMEOUT)
         try:
-            timeout = (CONNECT_TIMEOUT, READ_TIMEOUT)
-            outcome.put(session.get(url, headers=headers, stream=True, timeout=timeout))
+            answer.set_result(requests.get(url, headers=headers, stream=True, timeout=timeout))
         except Exception as error:  # to be raised where the answer is waited for
-            outcome.put(error)
+            answer.set_exception(error)
 
-    threading.Thread(target=get, daemon=True).start()
     try:
-        answer = outcome.get(timeout=ANSWER_TIMEOUT)
-    except queue.Empty:
+        threading.Thread(target=get, daemon=True).start()
+    except RuntimeError:  # no thread can be had: it is silence alone that ends the waiting
+        get()
+    try:
+        return answer.result(ANSWER_TIMEOUT)
+    except TimeoutError:
+        answer.add_done_callback(close_late)
         raise Interrupted(f"no whole answer came in {ANSWER_TIMEOUT} s") from None
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
+
+
+def close_late(answer):
+    """Close the response, if one came after all, that nobody waits for any more."""
+    if not answer.exception():
+        answer.result().close()
 
 
 def receive(response):
-    """Yield a response's body in pieces. Interrupted when the server becomes too slow."""
-    n_bytes, slow = 0, []  # what came so far; and in the window in which it was too little
-    finished = threading.Event()
+    """Yield a response's body in pieces, as they come.
 
-    def count():
-        return max(n_bytes, response.raw.tell())  # which one is ahead depends on the encoding
+    Interrupted when the server becomes too slow, or the connection breaks.
+    """
+    left = response.raw.length_remaining  # None where the server does not tell
+    n_bytes = seconds = 0  # in this window
+    while left is None or left > 0:
+        asked = time.monotonic()
+        piece = read_piece(response)
+        seconds += time.monotonic() - asked
+        if not piece:
+            return
+        yield piece
+        n_bytes += len(piece)
+        left = None if left is None else left - len(piece)
+        if seconds >= WINDOW:
+            if n_bytes < SLOWEST * seconds and left != 0:
+                speed = f"{n_bytes} bytes in {seconds:.1f} s, {n_bytes / seconds:.1f} bytes/s"
+                raise Interrupted(f"the server is too slow ({speed})")
+            n_bytes = seconds = 0
 
-    def watch():
-        before = 0
-        while not finished.wait(WINDOW):
-            if count() < before + SLOWEST * WINDOW:
-                slow.append(before)
-                hang_up(response)
-                return
-            before = count()
 
-    threading.Thread(target=watch, daemon=True).start()
+def read_piece(response):
+    """What has come of a body, after waiting for a byte at least; b"" at its end. Interrupted."""
+    from http.client import HTTPException  # not at the top, as requests
+
     try:
-        for piece in response.iter_content(CHUNK):
-            n_bytes += len(piece)
-            yield piece
-    except OSError:
-        if not slow:
-            raise
-    finally:
-        finished.set()
-    if slow:
-        n_bytes = count() - slow[0]
-        speed = f"{n_bytes} bytes in {WINDOW} s, {n_bytes / WINDOW:.1f} bytes/s"
-        raise Interrupted(f"the server is too slow ({speed})")
-
-
-def hang_up(response):
-    """Break the connection of a response, so that who reads from it comes to the end."""
-    with contextlib.suppress(AttributeError, OSError, ValueError):  # it is closed already
-        connection = socket.socket(fileno=response.raw.fileno())
-        try:
-            connection.shutdown(socket.SHUT_RDWR)
-        finally:
-            connection.detach()  # it is the response's, to be closed there
+        # Of the connection itself: urllib3's own read would wait until the piece is full, however
+        # slowly it fills.
+        return response.raw._fp.read1(CHUNK)
+    except TimeoutError:
+        raise Interrupted(f"not a byte came in {READ_TIMEOUT} s") from None
+    except (OSError, HTTPException):
+        raise Interrupted("the connection broke off in the middle") from None
 
 
 def resume_point(part, size):
@@ -358,8 +350,6 @@ def as_fault(error):
     from requests import exceptions as e
     from urllib3.exceptions import NewConnectionError  # refused, or no such host
 
-    if isinstance(error, e.ChunkedEncodingError):
-        return Interrupted("the connection broke off in the middle")
     # The cause is wrapped by urllib3, and its text may begin with "<urllib3... object at 0x...>: "
     # or "HTTPSConnection(host=..., port=...): ".
     cause = getattr(error.args[0] if error.args else None, "reason", None) or error

@@ -21,6 +21,20 @@ def try_lock(file):
     return True
 
 
+def open_lock(path):
+    """The file at a path, open and locked, made with its folder if there is none; None where
+    another process holds it. Raises OSError."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a")
+        if not try_lock(file):
+            file.close()
+            return None
+        if is_at(file, path):
+            return file
+        file.close()  # removed since by the process that held it; there may be another by now
+
+
 def is_at(file, path):
     """Whether an open file is the one that has this name now: only a lock on that one counts, as
     whoever held the lock before may have removed the file after it was opened here."""

@@ -7,7 +7,7 @@ import sys
 
 def notice(text):
     """Print a line, or several, to stderr. Standard output is for results alone."""
-    lines = "\n".join(map(printable, text.split("\n")))
+    lines = "".join(c if c in "\n\t" else printable(c) for c in text)  # these two do no harm
     with contextlib.suppress(OSError):  # a full disk behind stderr stops nothing
         print(lines, file=sys.stderr, flush=True)
 

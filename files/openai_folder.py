@@ -13,7 +13,8 @@ import re
 import stat
 from pathlib import Path
 
-from files.messages import notice, one_line
+from files.download import SMALL_FILE
+from files.messages import notice, one_line, readable
 from files.tf_checkpoint import Checkpoint, map_shard, parse_index, read_checkpoint
 from files.tf_names import nest_tensors
 
@@ -61,6 +62,15 @@ def is_file(path):
         return False
 
 
+def read_small(path):
+    """The bytes of a file; FolderError where it is larger than any but the weights. OSError."""
+    with open(path, "rb") as file:
+        content = file.read(SMALL_FILE + 1)
+    if len(content) > SMALL_FILE:
+        raise FolderError(f"is larger than {readable(SMALL_FILE)}, far more than this file has")
+    return content
+
+
 def is_outdated(folder):
     """Whether a folder's model may be older than the state of its training, STATE_FILE.
 
@@ -80,7 +90,7 @@ def find_prefix(folder):
     if not is_file(path):
         return folder / "model.ckpt"
     try:
-        name = parse_checkpoint_state(path.read_text("utf-8"))
+        name = parse_checkpoint_state(read_small(path).decode("utf-8"))
     except OSError as error:
         raise FolderError(f"{path}: {error.strerror}") from error
     except ValueError as error:
@@ -96,7 +106,8 @@ def parse_checkpoint_state(text):
 
     Raises FolderError.
     """
-    match = re.search(r'^model_checkpoint_path: *"([^"\\\x00-\x1f]{1,200})" *$', text, re.MULTILINE)
+    line = r'^model_checkpoint_path: *"([^"\\\x00-\x1f]{1,200})" *\r?$'
+    match = re.search(line, text, re.MULTILINE)
     if not match:
         raise FolderError("does not name a checkpoint")
     return match[1]
@@ -144,10 +155,10 @@ def check_file(name, part, hparams, shapes):
     weights every tensor is compared with its checksum; their index lies beside them.
     """
     if name == "hparams.json":
-        if (found := parse_hparams(part.read_text("utf-8"))) != hparams:
+        if (found := parse_hparams(read_small(part).decode("utf-8"))) != hparams:
             raise FolderError(f"is of another model: {found}")
     elif name == "checkpoint":
-        if parse_checkpoint_state(part.read_text("utf-8")) != "model.ckpt":
+        if parse_checkpoint_state(read_small(part).decode("utf-8")) != "model.ckpt":
             raise FolderError("names another checkpoint than model.ckpt")
     elif name == INDEX:
         parse_one_shard_index(part.read_bytes())
@@ -184,7 +195,7 @@ def verify_once(prefix):
 def was_verified(prefix):
     """Whether a note says that these files, of this size and date, were compared already."""
     with contextlib.suppress(OSError, ValueError):
-        return json.loads((prefix.parent / VERIFIED).read_text("utf-8")) == stat_files(prefix)
+        return json.loads(read_small(prefix.parent / VERIFIED)) == stat_files(prefix)
     return False
 
 

@@ -17,6 +17,7 @@ from files.openai_folder import (
     FolderError,
     check_file,
     note_verified,
+    read_small,
 )
 
 BASE_URL = "https://openaipublic.blob.core.windows.net/gpt-2/models"  # or $GPT2_BASE_URL
@@ -31,6 +32,8 @@ RELEASED = {
 
 # SHA-256 of the vocabulary, which all of them share. Nothing else can tell that two merges have
 # changed places; with such a vocabulary the model would read other tokens than it was trained on.
+# Of the other files none is pinned: damage shows by the sizes in RELEASED, and by the checksum that
+# the index has of each tensor.
 VOCABULARY = {
     "encoder.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
     "vocab.bpe": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
@@ -47,21 +50,21 @@ def released_hparams(model):
     return dict(zip(SIZES, RELEASED[model], strict=True))
 
 
-def check_vocabulary(folder):
+def check_openai_vocabulary(folder):
     """Raise FolderError, which names the file, unless a folder's vocabulary is OpenAI's.
 
     Raises OSError where it cannot be read.
     """
     for name in VOCABULARY:
         try:
-            check_vocabulary_file(name, folder / name)
+            check_openai_file(name, folder / name)
         except FolderError as error:
             raise FolderError(f"{folder / name} {error}") from None
 
 
-def check_vocabulary_file(name, path):
+def check_openai_file(name, path):
     """Raise FolderError unless a file is OpenAI's encoder.json or vocab.bpe, as its name says."""
-    if hashlib.sha256(path.read_bytes()).hexdigest() != VOCABULARY[name]:
+    if hashlib.sha256(read_small(path)).hexdigest() != VOCABULARY[name]:
         raise FolderError(f"is not OpenAI's {name}: its SHA-256 is another")
 
 
@@ -80,7 +83,7 @@ def fetch_released(model, folder, shapes, weights, memory):
 
     def check(name, part):
         if name in VOCABULARY:
-            check_vocabulary_file(name, part)
+            check_openai_file(name, part)
         else:
             check_file(name, part, hparams, shapes)
 

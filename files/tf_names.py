@@ -31,6 +31,16 @@ def nest_tensors(tensors, shapes):
     Raises ValueError that names the tensor when one is missing, left over, of another shape or of
     another type.
     """
+    found = find_tensors(tensors, shapes)
+    return unflatten({name: as_float32(array) for name, array in found.items()})
+
+
+def find_tensors(tensors, shapes):
+    """{"blocks/0/attn/c_attn/w": [n_in, n_out], ...}: views of those tensors that `shapes` ask for.
+
+    Nothing is converted, and nothing read where they are mapped. Raises ValueError as nest_tensors
+    does.
+    """
     params = {}
     for name, shape in flatten(shapes).items():
         if is_weight(name):
@@ -42,7 +52,7 @@ def nest_tensors(tensors, shapes):
             f"{len(left_over)} tensors are not part of the model, such as {left_over[0]}; save it "
             "again with the model's own variables only"
         )
-    return unflatten(params)
+    return params
 
 
 def tf_name(name):
@@ -56,7 +66,7 @@ def is_weight(name):
 
 
 def find_tensor(tensors, name, shape):
-    """The tensor of this name as float32, read-only; ValueError unless it is there in its shape."""
+    """The tensor of this name; ValueError unless it is there in its shape, and one of floats."""
     if name not in tensors:
         raise ValueError(f"no tensor {name} (of shape {shape}); are both of the same model?")
     array = tensors[name]
@@ -64,6 +74,11 @@ def find_tensor(tensors, name, shape):
         raise ValueError(f"{name} is of shape {array.shape}, expected {shape}")
     if array.dtype not in (np.float32, np.float16):
         raise ValueError(f"{name} is {array.dtype}, expected float32 (or float16)")
+    return array
+
+
+def as_float32(array):
+    """The array as float32, read-only, and not copied where it is that already."""
     array = array.astype(np.float32, copy=False).view()  # a view: `tensors` stay as they are
     array.flags.writeable = False
     return array

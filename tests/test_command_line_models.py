@@ -11,7 +11,7 @@ import pytest
 import utils
 from command_line import models
 from command_line.models import write_models
-from files import openai_folder, released
+from files import openai_folder, released, tf_names
 from files.download import part_of
 from files.openai_folder import DATA, FILES, INDEX, note_verified
 from files.tf_checkpoint import Checkpoint
@@ -69,15 +69,10 @@ def test_what_is_listed_is_what_model_takes(listed, tmp_path, monkeypatch):
 
 
 def test_nothing_is_read_of_the_weights(listed, tmp_path, monkeypatch):
-    make_model(tmp_path / "mine")
+    make_model(tmp_path / "mine", make_tensors(dtype=np.float16))
     monkeypatch.setattr(Checkpoint, "verify", lambda self: pytest.fail("compared"))
-    asked = []
-    working = Checkpoint.__getitem__
-    monkeypatch.setattr(
-        Checkpoint, "__getitem__", lambda self, name: asked.append(name) or working(self, name)
-    )
-    listed()
-    assert set(asked) == {"model/ln_f/b"}
+    monkeypatch.setattr(tf_names, "as_float32", lambda array: pytest.fail("converted"))
+    assert "  float16  compared" in listed()["mine"]
 
 
 def test_large_weights_were_compared_or_not(listed, tmp_path, monkeypatch):
@@ -138,7 +133,33 @@ def test_what_is_wrong_with_a_model_is_said_and_the_others_are_listed(
 
 def test_weights_of_something_else(listed, tmp_path):
     make_model(tmp_path / "a", {"w": np.zeros(3, np.float32)})
-    assert listed()["a"].endswith("  its weights are not those of a GPT-2")
+    assert "no tensor model/wte (of shape (260, 32)); are both of the same model?" in listed()["a"]
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"n_layer": 2 * 10**9}, "no tensor model/h2/ln_1/g "),
+        ({"n_layer": 1}, "tensors are not part of the model, such as model/h1/"),
+        ({"n_ctx": 9}, "model/wpe is of shape (8, 32), expected (9, 32)"),
+    ],
+)
+def test_hparams_that_the_weights_are_not_of_are_not_vouched_for(listed, tmp_path, change, problem):
+    (make_model(tmp_path / "a") / "hparams.json").write_text(json.dumps(HPARAMS | change))
+    row = listed()["a"]
+    assert problem in row and "compared" not in row
+    assert re.match(r"a +0\.1 MB +\S+/a/model\.ckpt, with hparams\.json: ", row)
+
+
+@pytest.mark.parametrize("name", ["hparams.json", "checkpoint"])
+def test_no_more_is_read_of_a_small_file_than_it_can_have(listed, tmp_path, monkeypatch, name):
+    monkeypatch.setattr(openai_folder, "SMALL_FILE", 1000)
+    path = make_model(tmp_path / "a") / name
+    text = path.read_text()
+    path.write_text(text.ljust(1000, "\n"))
+    assert "compared with its checksums" in listed()["a"]
+    path.write_text(text.ljust(1001, "\n"))
+    assert f"  {path}: is larger than 0.0 MB, far more than this file has" in listed()["a"]
 
 
 def test_hostile_neighbours_break_nothing(listed, tmp_path):

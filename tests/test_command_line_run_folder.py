@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from command_line import run_folder
 from command_line.run_folder import check_folder, check_resumable, lock_folder
+from files import lock
 from programs import make_options, read_log, start_training
 from train import TrainError
 from utils import load_encoder_hparams_and_params
@@ -69,7 +69,7 @@ def test_a_place_that_cannot_be_written_to_is_one_line(tmp_path, place):
 def test_a_lock_on_a_file_that_has_lost_its_name_does_not_count(tmp_path, monkeypatch):
     """The file is opened; its owner removes it and ends; a third process makes another, and locks
     that: only then is the first one locked, which is no longer the folder's."""
-    path, try_lock, opened = tmp_path / "training.lock", run_folder.try_lock, []
+    path, try_lock, opened = tmp_path / "training.lock", lock.try_lock, []
 
     def late(file):
         opened.append(file)
@@ -80,7 +80,7 @@ def test_a_lock_on_a_file_that_has_lost_its_name_does_not_count(tmp_path, monkey
         return try_lock(file)
 
     third = []
-    monkeypatch.setattr(run_folder, "try_lock", late)
+    monkeypatch.setattr(lock, "try_lock", late)
     with pytest.raises(TrainError, match="another run is writing to"), lock_folder(tmp_path):
         pass
     assert len(opened) == 2 and path.exists()
@@ -90,7 +90,7 @@ def test_a_lock_on_a_file_that_has_lost_its_name_does_not_count(tmp_path, monkey
 def test_a_lock_whose_file_was_removed_in_between_is_had_at_the_second_attempt(
     tmp_path, monkeypatch
 ):
-    path, try_lock, opened = tmp_path / "training.lock", run_folder.try_lock, []
+    path, try_lock, opened = tmp_path / "training.lock", lock.try_lock, []
 
     def late(file):
         opened.append(file)
@@ -98,7 +98,7 @@ def test_a_lock_whose_file_was_removed_in_between_is_had_at_the_second_attempt(
             path.unlink()
         return try_lock(file)
 
-    monkeypatch.setattr(run_folder, "try_lock", late)
+    monkeypatch.setattr(lock, "try_lock", late)
     with lock_folder(tmp_path):
         assert len(opened) == 2 and opened[0].closed and path.exists()
     assert not path.exists()

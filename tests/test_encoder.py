@@ -370,6 +370,17 @@ def test_vocabulary_that_does_not_fit_together(tmp_path, encoder, merges, file, 
 
 
 @pytest.mark.parametrize("file", ["encoder.json", "vocab.bpe"])
+def test_no_more_is_read_of_a_file_than_a_vocabulary_can_have(tmp_path, monkeypatch, file):
+    path = copy_mini_vocabulary(tmp_path) / file
+    longest = max(len((tmp_path / name).read_bytes()) for name in ("encoder.json", "vocab.bpe"))
+    monkeypatch.setattr(encoder_module, "MAX_FILE", longest)
+    get_encoder(tmp_path)
+    path.write_bytes(path.read_bytes().ljust(longest + 1, b"\n"))
+    with pytest.raises(EncoderError, match=f"{file}: larger than any vocabulary's file"):
+        get_encoder(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["encoder.json", "vocab.bpe"])
 def test_missing_file_is_named(tmp_path, file):
     copy_mini_vocabulary(tmp_path)
     (tmp_path / file).unlink()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from files import lock
-from files.lock import try_lock
+from files.lock import open_lock, try_lock
 
 PROGRAM = """
 import sys
@@ -61,6 +61,14 @@ def test_an_open_file_is_locked_against_another_of_the_same_process_until_it_is_
         assert not try_lock(other)
         file.close()
         assert try_lock(other)
+
+
+def test_a_lock_is_opened_with_its_folder_or_is_anothers(tmp_path):
+    path = tmp_path / "made" / "too" / "lock"
+    with open_lock(path) as file:
+        assert os.path.samestat(os.fstat(file.fileno()), path.stat())
+        assert open_lock(path) is None
+    open_lock(path).close()
 
 
 def test_any_other_error_is_no_answer(tmp_path, monkeypatch):

@@ -17,8 +17,8 @@ def test_a_notice_is_a_line_on_stderr_alone(capfd):
 
 
 def test_a_notice_may_have_several_lines_and_does_nothing_to_the_terminal(capfd):
-    notice("\nÄrger, 日本語 😀\x1b[2J\r\x9b0m\u202e")
-    assert capfd.readouterr().err == "\nÄrger, 日本語 😀\ufffd[2J\ufffd\ufffd0m\ufffd\n"
+    notice("\nÄrger,\t日本語 😀\x1b[2J\r\x9b0m\u202e")
+    assert capfd.readouterr().err == "\nÄrger,\t日本語 😀\ufffd[2J\ufffd\ufffd0m\ufffd\n"
 
 
 def test_a_notice_is_seen_at_once(monkeypatch):

@@ -15,13 +15,13 @@ from files import openai_folder, released
 from files.download import DiskError, DownloadError
 from files.openai_folder import DATA, FILES, INDEX, FolderError
 from files.released import (
-    check_vocabulary,
+    check_openai_vocabulary,
     explain_failure,
     fetch_released,
     is_released,
     released_hparams,
 )
-from helpers import HPARAMS, make_model, make_tensors
+from helpers import HPARAMS, make_model, make_tensors, vocabulary_digests
 from utils import download, load_encoder_hparams_and_params, shapes
 
 
@@ -80,7 +80,17 @@ def test_a_failure_says_what_to_do(monkeypatch, error, line):
 
 
 def test_the_pinned_vocabulary_is_openais(shared, tmp_path):
-    check_vocabulary(shared("gpt2-vocab"))
+    check_openai_vocabulary(shared("gpt2-vocab"))
+
+
+def test_no_more_is_read_of_a_vocabulary_than_it_can_have(tmp_path, files, monkeypatch):
+    for name in ("encoder.json", "vocab.bpe"):
+        (tmp_path / name).write_bytes(files[name])
+    monkeypatch.setattr(released, "VOCABULARY", vocabulary_digests(files))
+    check_openai_vocabulary(tmp_path)
+    monkeypatch.setattr(openai_folder, "SMALL_FILE", len(files["encoder.json"]) - 1)
+    with pytest.raises(FolderError, match=r"encoder\.json is larger than"):
+        check_openai_vocabulary(tmp_path)
 
 
 def test_two_merges_that_have_changed_places_are_noticed(shared, tmp_path):
@@ -90,7 +100,7 @@ def test_two_merges_that_have_changed_places_are_noticed(shared, tmp_path):
     (tmp_path / "encoder.json").write_bytes((shared("gpt2-vocab") / "encoder.json").read_bytes())
     assert get_encoder(tmp_path).n_vocab == 50257  # by itself there is nothing wrong with it
     with pytest.raises(FolderError) as caught:
-        check_vocabulary(tmp_path)
+        check_openai_vocabulary(tmp_path)
     path = tmp_path / "vocab.bpe"
     assert str(caught.value) == f"{path} is not OpenAI's vocab.bpe: its SHA-256 is another"
 

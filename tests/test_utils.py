@@ -187,6 +187,29 @@ def test_a_bare_name_is_a_folder_here_or_in_models_dir(tmp_path, monkeypatch, ca
     assert capfd.readouterr().err == ""
 
 
+def test_a_path_that_begins_with_dots_is_not_looked_for_in_models_dir(tmp_path, monkeypatch):
+    (tmp_path / "models" / "inner").mkdir(parents=True)
+    make_model(tmp_path / "models" / "mine")
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a" / "b")
+    for path in ("./mine", "../inner/../mine"):
+        message = refusal(path, tmp_path / "models" / "inner")
+        assert message.startswith(f"there is no model {path!r}; ")
+
+
+def test_a_folder_that_nobody_may_look_for_is_said_to_need_permission(tmp_path, monkeypatch):
+    working = os.stat
+
+    def forbidden(path, **kwargs):
+        if str(path) == "locked/mine":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return working(path, **kwargs)
+
+    monkeypatch.setattr(os, "stat", forbidden)
+    message = refusal("locked/mine", tmp_path)
+    assert message == "locked/mine: Permission denied; make it readable for you"
+
+
 def test_of_two_folders_of_a_name_the_one_here_is_taken_and_a_notice_says_so(
     tmp_path, monkeypatch, capfd
 ):
@@ -230,6 +253,12 @@ def test_the_checkpoint_file_names_the_prefix(tmp_path):
     load_encoder_hparams_and_params(tmp_path)
     (tmp_path / "checkpoint").write_text(f'model_checkpoint_path: "{tmp_path.as_posix()}/model-7"')
     load_encoder_hparams_and_params(tmp_path)
+
+
+def test_the_checkpoint_file_may_have_the_line_ends_of_windows(tmp_path):
+    make_model(tmp_path)
+    (tmp_path / "checkpoint").write_bytes(b'model_checkpoint_path: "model.ckpt"\r\nmore\r\n')
+    utils.load_encoder_hparams_and_params(tmp_path)
 
 
 def test_without_a_checkpoint_file_the_prefix_is_model_ckpt(tmp_path):
