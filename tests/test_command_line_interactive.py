@@ -143,6 +143,7 @@ def test_at_a_terminal_ctrl_c_stops_an_answer_and_ctrl_d_ends(tiny_model, start_
     terminal.wait_for(b"each line is a prompt; Ctrl-C stops an answer, Ctrl-D ends")
     terminal.wait_for(b"> ")
     terminal.type(b"half a line")
+    terminal.wait_for(b"half a line")  # for Ctrl-C also drops the keys that nobody has read yet
     terminal.press_ctrl_c(b"> ")
     for _ in range(2):
         terminal.type(b"the cat\n")
