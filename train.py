@@ -296,8 +296,8 @@ def check_finite(step, **values):
 def negative_log_likelihood(params, ids, n_head, n_seq, workers=map, stop=None):
     """How surprised the model is by ids [n_ids], in nats in total: -Σ log p(ids[t] | before) over
     all but the first. The text is cut into windows of n_seq tokens, and each token is predicted
-    from those before it in its window. When stop, a threading.Event, is set, the rest is left out
-    and the result is NaN."""
+    from those before it in its window. When stop.is_set(), the rest is left out and the result is
+    NaN."""
     ids = np.asarray(ids)
     starts = range(0, len(ids) - 1, n_seq)
 

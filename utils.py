@@ -80,16 +80,7 @@ def load_encoder_hparams_and_params(model="tales", models_dir=None):
     if is_released(model):
         check_released(model, folder, hparams)
     check_memory(model, hparams)
-    try:
-        encoder = get_encoder(folder)
-    except EncoderError as error:
-        cure = "remove encoder.json and vocab.bpe and fetch or copy them again"
-        raise ModelError(why_unreadable(error, cure)) from error
-    if len(encoder.encoder) != hparams["n_vocab"]:
-        raise ModelError(
-            f"{folder}: encoder.json has {len(encoder.encoder)} tokens, hparams.json says "
-            f"{hparams['n_vocab']}; these are of different models, fetch or copy them again"
-        )
+    encoder = load_encoder(folder, hparams)
     return encoder, hparams, load_params(folder, hparams)
 
 
@@ -225,6 +216,21 @@ def load_hparams(folder):
         raise ModelError(why_unreadable(error, "")) from error
     except ValueError as error:
         raise ModelError(f"{path}: {one_line(error)}; fetch or copy it again") from error
+
+
+def load_encoder(folder, hparams):
+    """The Encoder of a model folder, with as many tokens as hparams say. Raises ModelError."""
+    try:
+        encoder = get_encoder(folder)
+    except EncoderError as error:
+        cure = "remove encoder.json and vocab.bpe and fetch or copy them again"
+        raise ModelError(why_unreadable(error, cure)) from error
+    if len(encoder.encoder) != hparams["n_vocab"]:
+        raise ModelError(
+            f"{folder}: encoder.json has {len(encoder.encoder)} tokens, hparams.json says "
+            f"{hparams['n_vocab']}; these are of different models, fetch or copy them again"
+        )
+    return encoder
 
 
 def load_params(folder, hparams):

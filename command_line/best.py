@@ -26,10 +26,11 @@ PART = ".best.tmp"  # beside FOLDER/best: the one that is being written
 
 def keep_best(settings, encoder, state, bits):
     """Make the model the best one where its held-out loss, bits per byte, is lower than that of the
-    best so far. TrainError, and what was there stays."""
+    best so far, or where that is of a step that this run has not taken: one that was killed has
+    gone on from an earlier checkpoint. TrainError, and what was there stays."""
     check_best(settings.out)
     best = read_best(settings.out)
-    if best is not None and bits >= best["bits_per_byte"]:
+    if best is not None and best["step"] <= state.step and bits >= best["bits_per_byte"]:
         return
     part = Path(settings.out, PART)
     try:
@@ -47,6 +48,9 @@ def keep_best(settings, encoder, state, bits):
 def check_best(folder):
     """TrainError where what is called FOLDER/best is nothing that `keep_best` wrote."""
     best = Path(folder, BEST)
+    for path in (Path(folder, PART), Path(folder, FORMER_BEST)):
+        if path.is_symlink():
+            raise TrainError(f"{path} is a link, which --keep-best never makes; move it elsewhere")
     if os.path.lexists(best) and (best.is_symlink() or read_best(folder) is None):
         raise TrainError(
             f"{best} is no folder that --keep-best wrote (one with a {BEST_FILE} that can be "
@@ -56,7 +60,8 @@ def check_best(folder):
 
 def read_best(folder):
     """{"step", "bits_per_byte"} of the best model in a run's folder; None where there is none."""
-    with contextlib.suppress(OSError, ValueError, ArithmeticError, TypeError, KeyError):
+    damage = (OSError, ValueError, ArithmeticError, TypeError, KeyError, RecursionError)
+    with contextlib.suppress(*damage):
         record = json.loads(Path(folder, BEST, BEST_FILE).read_text("utf-8"))
         step, bits = int(record["step"]), float(record["bits_per_byte"])
         if math.isfinite(bits):

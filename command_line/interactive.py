@@ -49,4 +49,4 @@ def read_line():
             return line
         print("> ", end="", file=sys.stderr, flush=True)  # `input` would write it to stdout
     line = sys.stdin.buffer.readline()
-    return line.decode("utf-8").rstrip("\r\n") if line else None
+    return line.decode("utf-8-sig").rstrip("\r\n") if line else None

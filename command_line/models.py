@@ -22,6 +22,7 @@ from utils import (
     MODELS_DIR,
     ModelError,
     check_released,
+    load_encoder,
     load_hparams,
     map_weights,
     mend,
@@ -107,6 +108,8 @@ def describe_model(name, folder):
         hparams = load_hparams(folder)
         if is_released(name):
             check_released(name, folder, hparams)
+        else:
+            load_encoder(folder, hparams)
         prefix, tensors = map_weights(folder, hparams)
         row = row._replace(
             parameters=f"{n_parameters(hparams):,}", weights=str(tensors["model/ln_f/b"].dtype)

@@ -85,6 +85,7 @@ def parse_prompt(line, where, reserved):
     """The Prompt of a line of JSON. GPT2Error, which says where."""
     try:
         value = json.loads(line, parse_float=parse_finite, parse_constant=parse_finite)
+        json.dumps([[value]])  # as a result will hold it, a little deeper
     except json.JSONDecodeError as error:
         raise GPT2Error(f"{where}not JSON: {error.msg} (character {error.pos + 1})") from None
     except (ValueError, RecursionError):

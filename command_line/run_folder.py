@@ -6,18 +6,18 @@ import shlex
 from pathlib import Path
 
 from files.lock import open_lock
-from files.openai_folder import DATA, INDEX, STATE_FILE
+from files.openai_folder import FILES, STATE_FILE
 from train import TrainError
 
 BEST = "best"  # in the folder: that of the model with the lowest held-out loss
 FORMER_BEST = ".best.old"  # what was called so until another takes its place
 LOCK = "training.lock"
-OF_A_MODEL = (STATE_FILE, "hparams.json", INDEX, DATA, BEST, FORMER_BEST)
+WRITTEN = (STATE_FILE, *FILES, "log.jsonl", BEST, FORMER_BEST)
 
 
 def check_folder(folder):
-    """TrainError where a model, or a part of one, is in this folder already."""
-    held = [name for name in OF_A_MODEL if os.path.exists(os.path.join(folder, name))]
+    """TrainError where a model, or anything that a run would write over, is in this folder."""
+    held = [name for name in WRITTEN if os.path.lexists(os.path.join(folder, name))]
     if STATE_FILE in held:
         raise TrainError(
             f"{folder} already holds a model; give another --out, or go on with --resume "

@@ -7,13 +7,27 @@ import threading
 from files.messages import notice
 
 
+class Stop:
+    """Whether a run is to stop. No threading.Event: its `set` takes a lock, for which a second
+    signal that comes meanwhile would wait for ever, in the same thread."""
+
+    def __init__(self):
+        self.is_asked_for = False
+
+    def set(self):
+        self.is_asked_for = True
+
+    def is_set(self):
+        return self.is_asked_for
+
+
 @contextlib.contextmanager
 def watch_for_stop():
-    """with watch_for_stop() as stop: an event that Ctrl-C sets; a second Ctrl-C is a
+    """with watch_for_stop() as stop: a `Stop` that Ctrl-C sets; a second Ctrl-C is a
     KeyboardInterrupt. The signals that end background jobs and that a closed terminal sends (unless
     nohup has it ignored) set it, too, and may come as often as they like: when a terminal is closed
     both it and the shell send them."""
-    stop, n_ctrl_c = threading.Event(), 0
+    stop, n_ctrl_c = Stop(), 0
 
     def handle(number, frame):
         nonlocal n_ctrl_c

@@ -252,11 +252,12 @@ def main(argv=None):
 
 def describe_best(settings, path):
     """What the last line says of the best model, of a run that keeps it."""
-    best = read_best(path) if settings.keep_best else None
-    if best is None:
+    if not settings.keep_best:
         return ""
-    place = shlex.quote(os.path.join(path, BEST))
+    best, place = read_best(path), shlex.quote(os.path.join(path, BEST))
+    if best is None:
+        return f"; --keep-best could keep no model in {place}"
     return (
-        f"; the lowest held-out loss, {best['bits_per_byte']:.4f} bits per byte, was that of step "
-        f"{best['step']}, in {place}"
+        f"; the best model that was kept is that of step {best['step']}, with "
+        f"{best['bits_per_byte']:.4f} bits per byte held out, in {place}"
     )

@@ -190,10 +190,14 @@ def fetch_rest(url, part, size, bar):
                     file.write(chunk)
                     bar.update(len(chunk))
                     if file.tell() > (size or SMALL_FILE):
-                        check_size(size, file.tell())
+                        break
     except requests.RequestException as error:
         raise as_fault(error) from error
-    if size_of(part) < (size or total or 0):
+    n_bytes = size_of(part)
+    if n_bytes > (size or SMALL_FILE):
+        discard(part)
+        check_size(size, n_bytes)
+    if n_bytes < (size or total or 0):
         raise Interrupted(
             f"the connection broke off after {size_of(part)} of {size or total} bytes"
         )

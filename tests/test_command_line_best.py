@@ -61,6 +61,35 @@ def test_only_a_lower_loss_replaces_the_best_model(run, tmp_path):
     assert [path.name for path in folder.iterdir()] == ["best"]
 
 
+def test_a_step_that_was_not_taken_is_no_longer_the_best(run, tmp_path):
+    """A run that was killed after step 7 and goes on from an earlier checkpoint, another way."""
+    settings, encoder, state = run
+    keep_best(settings, encoder, with_step(state, 7), 1.0)
+    keep_best(settings, encoder, with_step(state, 5), 3.0)
+    assert read_best(tmp_path / "m") == {"step": 5, "bits_per_byte": 3.0}
+    assert kept_step(tmp_path / "m") == 5
+
+
+@pytest.mark.parametrize("content", ["[" * 200_000, "{}", '{"step": 1e999, "bits_per_byte": 1}'])
+def test_a_record_that_is_none_makes_a_folder_somebodys_own(run, tmp_path, content):
+    folder = tmp_path / "m" / "best"
+    folder.mkdir()
+    (folder / "best.json").write_text(content)
+    with pytest.raises(TrainError, match="is no folder that --keep-best wrote"):
+        mend_best(tmp_path / "m")
+
+
+@pytest.mark.parametrize("name", [".best.tmp", ".best.old"])
+def test_links_are_not_followed(run, tmp_path, name):
+    settings, encoder, state = run
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "thesis").write_text("mine")
+    (tmp_path / "m" / name).symlink_to(tmp_path / "own")
+    with pytest.raises(TrainError, match="is a link"):
+        keep_best(settings, encoder, with_step(state, 1), 1.0)
+    assert [path.name for path in (tmp_path / "own").iterdir()] == ["thesis"]
+
+
 def test_a_disk_without_room_keeps_what_is_there(run, tmp_path, monkeypatch):
     settings, encoder, state = run
     keep_best(settings, encoder, with_step(state, 1), 3.0)
@@ -134,8 +163,8 @@ def test_a_run_keeps_its_best_model_across_an_interruption(story, tmp_path, caps
     assert 0 < step < 12
     assert read_best(folder)["step"] == step
     last = capsys.readouterr().err.splitlines()[-1]
-    assert f"the lowest held-out loss, {evaluations[step]:.4f} bits per byte" in last
-    assert last.endswith(f"was that of step {step}, in {folder / 'best'}")
+    assert f"with {evaluations[step]:.4f} bits per byte held out" in last
+    assert last.endswith(f", in {folder / 'best'}") and f"is that of step {step}, with" in last
     before = (folder / "best" / "model.ckpt.data-00000-of-00001").read_bytes()
     assert run_train("--resume", folder, "--n-steps", 14) == 0
     evaluations = {line["step"]: line["bits_per_byte"] for line in read_log(folder, key="val_loss")}
@@ -261,4 +290,4 @@ def test_a_best_model_that_finds_no_room_does_not_stop_the_run(
     assert run_train(story, "--out", tmp_path / "m", "--keep-best", *make_options()) == 0
     error = capsys.readouterr().err
     assert "step 4: cannot save in" in error and "training goes on" in error
-    assert "lowest held-out loss" not in error.splitlines()[-1]
+    assert "--keep-best could keep no model in " in error.splitlines()[-1]

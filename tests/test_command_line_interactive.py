@@ -46,6 +46,11 @@ def test_the_same_seed_gives_each_line_the_same_text_and_none_a_new_one(tiny_mod
     assert len(seeds) == 2 and seeds[0] != seeds[1]
 
 
+def test_a_byte_order_mark_is_no_text(tiny_model):
+    out = run_generate(tiny_model, "-i", "--greedy", "-n", "1", stdin=b"\xef\xbb\xbfthe\n")[1]
+    assert out == expect_text(tiny_model, "the", 1) + "\n"
+
+
 def test_a_line_keeps_the_spaces_it_ends_with(tiny_model):
     out = run_generate(tiny_model, "-i", "--greedy", "-n", "1", stdin=b"the \t\r\n")[1]
     assert out == expect_text(tiny_model, "the \t", 1) + "\n"

@@ -230,3 +230,9 @@ def test_the_size_is_that_of_the_model_and_not_of_its_training(listed, tmp_path)
     (tmp_path / "a" / "training.npz").write_bytes(bytes(10**7))
     (tmp_path / "a" / "vocab.bpe.tmp").write_bytes(bytes(10**7))
     assert listed()["a"] == before
+
+
+def test_a_vocabulary_that_is_none_is_said(listed, tmp_path):
+    make_model(tmp_path / "a")
+    (tmp_path / "a" / "encoder.json").write_text("{}")
+    assert "is missing" in listed()["a"]

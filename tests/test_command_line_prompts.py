@@ -56,6 +56,7 @@ def test_lines_of_text_are_none_of_json(read, line):
         ('"a"\n["b"]', "line 2: neither a text"),
         ('{"prompt": "a", "seed": 1}', 'line 1: "seed" is what a result calls a field'),
         ("{" + '"a":{' * 100_000, "line 1: a number that is too large, or brackets too deep"),
+        ('{"prompt": "a", "b": ' + "[" * 987 + "]" * 987 + "}", "line 1: a number that is too"),
         ('{"prompt": "a", "b": 1e999}', "line 1: a number that is too large"),
         ('{"prompt": "a", "b": NaN}', "line 1: a number that is too large"),
         ('{"prompt": "a", "b": 1' + "0" * 5000 + "}", "line 1: a number that is too large"),

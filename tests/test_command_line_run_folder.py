@@ -7,6 +7,7 @@ import pytest
 
 from command_line.run_folder import check_folder, check_resumable, lock_folder
 from files import lock
+from files.openai_folder import FILES
 from programs import make_options, read_log, start_training
 from train import TrainError
 from utils import load_encoder_hparams_and_params
@@ -15,7 +16,7 @@ from utils import load_encoder_hparams_and_params
 def test_a_folder_that_holds_a_model_or_a_part_of_one_is_refused(trained, tmp_path):
     with pytest.raises(TrainError, match=r"already holds a model; .* or go on with --resume"):
         check_folder(trained)
-    for name in ("hparams.json", "model.ckpt.index", "model.ckpt.data-00000-of-00001"):
+    for name in (*FILES, "log.jsonl"):
         (tmp_path / name).write_text("{}")
         with pytest.raises(TrainError, match=r"already holds a model \(.*\); give another --out$"):
             check_folder(tmp_path)

@@ -2,13 +2,14 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 
 import pytest
 
 from command_line.signals import list_signals, watch_for_stop
-from programs import needs_posix
+from programs import ROOT, needs_posix
 
 pytestmark = pytest.mark.skipif(**needs_posix)
 
@@ -57,6 +58,28 @@ def test_the_second_ctrl_c_abandons(names):
             assert stop.is_set()
         with pytest.raises(KeyboardInterrupt):
             send(names[-1])
+
+
+def test_a_signal_within_the_handler_of_another_waits_for_nothing():
+    """As when a closed terminal and the shell both send one. An Event would wait for its own lock
+    here; a process of its own, as that would be for ever."""
+    code = (
+        "import os, signal, threading\n"
+        "from command_line.signals import watch_for_stop\n"
+        "notify = threading.Condition.notify_all\n"
+        "def notify_all(self):\n"
+        "    threading.Condition.notify_all = notify\n"
+        "    os.kill(os.getpid(), signal.SIGHUP)\n"
+        "    notify(self)\n"
+        "threading.Condition.notify_all = notify_all\n"
+        "with watch_for_stop() as stop:\n"
+        "    os.kill(os.getpid(), signal.SIGHUP)\n"
+        "    print(stop.is_set())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=30
+    )
+    assert done.stdout == "True\n", done.stderr
 
 
 @pytest.mark.parametrize("name", ["SIGHUP", "SIGTERM"])

@@ -217,7 +217,15 @@ def test_a_wrong_total_in_a_range_is_refused(server, files, tmp_path):
     assert "is 999 bytes long instead of" in refusal(tmp_path)
 
 
-def test_weights_without_an_end_are_stopped(server, files, tmp_path):
+def test_weights_without_an_end_are_stopped(server, files, tmp_path, monkeypatch):
+    sizes, discard = [], fetching.discard
+
+    def discard_and_note(part):
+        sizes.append(part.stat().st_size)
+        discard(part)
+
+    monkeypatch.setattr(fetching, "discard", discard_and_note)
+
     def endless(handler, body):
         send(handler, 200, body, length="none")
         for _ in range(1000):
@@ -225,7 +233,8 @@ def test_weights_without_an_end_are_stopped(server, files, tmp_path):
 
     server.faults[DATA] = [endless]
     assert "bytes long instead of" in refusal(tmp_path)
-    assert fetching.part_of(tmp_path / "124M" / DATA).stat().st_size < len(files[DATA]) + 2000
+    assert len(sizes) == 1 and len(files[DATA]) < sizes[0] < len(files[DATA]) + 2000
+    assert not fetching.part_of(tmp_path / "124M" / DATA).exists()
     assert_complete(download("124M", tmp_path), files)
 
 
