@@ -187,7 +187,7 @@ def test_python_objects_are_never_loaded(copied, capsys):
 
     about = np.load(copied / "training.npz")["about"]
     hostile = np.array([Hostile()], dtype=object)
-    np.savez(copied / "training.npz", about=about, **{"params/wte": hostile}, allow_pickle=True)
+    np.savez(copied / "training.npz", about=about, **{"params/wte": hostile})  # which pickles it
     line = run_refused(capsys, "--resume", copied)
     assert "an array of Python objects, which are never loaded" in line and "pickle" not in line
     assert not ran.exists()
