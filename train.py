@@ -5,8 +5,8 @@
 
 It reads from the top, in the order in which a step uses its parts: the parameters at the start, a
 batch of text, loss and gradients of the batch on several threads, clipping, the learning rate,
-AdamW; `train` joins them. What makes a run of hours bearable (evaluations, a log, checkpoints, the
-command line) lies in command_line/ and goes through the same `train`.
+AdamW or Muon; `train` joins them. What makes a run of hours bearable (evaluations, a log,
+checkpoints, the command line) lies in command_line/ and goes through the same `train`.
 
 No random number depends on when or how often a run was interrupted: each generator is made anew
 from the seed and from what it is for (an epoch's order, a step's dropout). So the seed and the
@@ -206,6 +206,79 @@ def split_rows(*arrays, n_elements=2**16):
     # cache meanwhile: a quarter less time for 44 million parameters; and threads share the groups.
 
 
+def muon(
+    params,
+    gradients,
+    moments,
+    step,
+    lr,
+    hidden_lr=0.02,
+    momentum=0.95,
+    betas=(0.9, 0.95),
+    weight_decay=0.1,
+    workers=map,
+):
+    """One step of Muon, with hidden_lr, for the matrices inside the blocks, and of `adamw`, with lr
+    and betas, for the rest; in place (Jordan et al. 2024, kellerjordan.github.io/posts/muon).
+
+    The gradient of a matrix w lies mostly along a few directions, those of its largest singular
+    values, and a step along it learns little in the others. `orthogonalize` keeps the directions of
+    its running mean m and makes all equally strong. Then x w changes by as much whichever way x
+    points: by hidden_lr times x's length, or sqrt(n_out / n_in) times that where there are more
+    outputs than inputs.
+
+    That is for matrices from features to features. Of an embedding a step moves the rows whose
+    tokens it met, and a vector is a single direction: AdamW keeps both. v is AdamW's alone; for the
+    matrices inside the blocks it stays 0.
+    """
+    trees = (params, gradients, moments["m"], moments["v"])
+    hidden, (params, gradients, m, v) = zip(*map(split_hidden, trees), strict=True)
+    adamw(params, gradients, {"m": m, "v": v}, step, lr, betas, 1e-8, weight_decay, workers)
+
+    def update(matrices):
+        p, g, m, _ = matrices
+        m += (1.0 - momentum) * (g - m)
+        ahead = g + momentum * (m - g)  # Nesterov: what m would be after one more gradient like g
+        n_in, n_out = p.shape
+        p *= 1.0 - hidden_lr * weight_decay
+        p -= hidden_lr * math.sqrt(max(1.0, n_out / n_in)) * orthogonalize(ahead)
+
+    list(workers(update, zip(*hidden, strict=True)))
+
+
+def orthogonalize(matrix, n_steps=5):
+    """Nearly U Vᵀ of a matrix U S Vᵀ (its singular value decomposition): the same directions, with
+    singular values between 0.68 and 1.21 where S has at least 1/500 of the root of S's sum of
+    squares, and less below.
+
+    A step of Newton and Schulz, x to a x + b (x xᵀ) x + c (x xᵀ)² x, takes each singular value s to
+    a s + b s³ + c s⁵ and leaves U and V alone. Jordan's a, b and c let small ones grow fastest, to
+    3.4 times as much in a step, and in return never settle at 1.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    is_tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if is_tall else matrix  # [n_short, n_long], so that x xᵀ is small
+    x = x / max(np.linalg.norm(x), 1e-7)  # the root of the sum of squares; now no s is above 1
+    for _ in range(n_steps):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * (gram @ gram.T)) @ x
+    return x.T if is_tall else x
+    # speed: NumPy computes half of a product with its own transpose, and copies the other half.
+
+
+def split_hidden(tree):
+    """A tree like params in two, as views of its arrays: the matrices inside the blocks, a list, in
+    which c_attn is three, for queries, keys and values; and the rest, a tree."""
+    hidden, rest = [], [tree["wte"], tree["wpe"], tree["ln_f"]]
+    for block in tree["blocks"]:
+        attn, mlp = block["attn"], block["mlp"]
+        linears = [attn["c_attn"], attn["c_proj"], mlp["c_fc"], mlp["c_proj"]]
+        w_qkv, *others = [linear["w"] for linear in linears]
+        hidden += [*np.split(w_qkv, 3, axis=-1), *others]
+        rest += [block["ln_1"], block["ln_2"], *(linear["b"] for linear in linears)]
+    return hidden, rest
+
+
 @dataclass
 class Settings:
     """How `train` trains. Runs of the same settings and text are the same to the last bit."""
@@ -213,10 +286,12 @@ class Settings:
     n_seq: int = 128  # tokens in each sequence
     batch_size: int = 16  # sequences in each step
     n_steps: int = 2000  # updates of the parameters
-    lr: float = 3e-3  # learning rate at its peak
+    optimizer: str = "adamw"  # or "muon", which is for the matrices inside the blocks
+    lr: float = 3e-3  # AdamW's learning rate at its peak
+    muon_lr: float = 0.02  # Muon's, which rises and falls with it
     warmup: int = 100  # steps in which it rises to the peak
     final_lr: float = 0.0  # what it then falls to, along a cosine
-    weight_decay: float = 0.1  # AdamW's decay of all matrices
+    weight_decay: float = 0.1  # decay of all matrices
     beta_1: float = 0.9  # AdamW's memory of the gradient's mean
     beta_2: float = 0.95  # AdamW's memory of the gradient's square
     clip: float = 1.0  # longest gradient: norm to which a longer one is scaled
@@ -246,7 +321,6 @@ def train(params, ids, n_head, settings, moments=None, first_step=0):
     s = settings
     if moments is None:
         moments = new_moments(params)
-    betas, decay = (s.beta_1, s.beta_2), s.weight_decay
     with thread_map(s.threads) as workers:
         for step in range(first_step, s.n_steps):
             inputs, targets = batch(ids, s.n_seq, s.batch_size, step, s.seed)
@@ -257,7 +331,11 @@ def train(params, ids, n_head, settings, moments=None, first_step=0):
             norm = clip_gradients(gradients, s.clip)
             check_finite(step, loss=loss, gradient=norm)
             lr = learning_rate(step, s.n_steps, s.lr, s.warmup, s.final_lr)
-            adamw(params, gradients, moments, step, lr, betas, weight_decay=decay, workers=workers)
+            rest = dict(betas=(s.beta_1, s.beta_2), weight_decay=s.weight_decay, workers=workers)
+            if s.optimizer == "muon":  # both rates follow the schedule
+                muon(params, gradients, moments, step, lr, s.muon_lr * lr / s.lr, **rest)
+            else:
+                adamw(params, gradients, moments, step, lr, **rest)
             del gradients  # lest they be in memory together with the next ones
             yield Step(step + 1, loss, norm, lr)
 

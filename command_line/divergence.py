@@ -42,15 +42,20 @@ def find_fault(settings):
     AdamW shrinks a matrix to 1 - lr * weight_decay of itself: beyond a weight decay of 1 / lr it
     turns round. It divides m, which remembers gradients for as long as beta_1 says, by sqrt(v):
     where v forgets them sooner, beta_2 < beta_1^2, there is no bound to m / sqrt(v). Where neither
-    is so, every step is about as long as the learning rate, whatever the gradient.
+    is so, every step is about as long as the learning rate, whatever the gradient. Of the matrices
+    that Muon updates, the same is true with its rate: they shrink by it, and its steps are as long.
     """
     s = settings.optimisation
     usual = PRESETS[settings.preset] if settings.preset in PRESETS else MINUTES
     if s.final_lr > s.lr:
         return f"a --final-lr not above the --lr, {s.lr:g} (it was {s.final_lr:g})"
-    if s.lr * s.weight_decay >= 1 and s.weight_decay > usual["weight_decay"]:
+    rates = {"an --lr": (s.lr, usual["lr"])}
+    if s.optimizer == "muon":
+        rates["a --muon-lr"] = (s.muon_lr, usual["muon_lr"])
+    option, (rate, _) = max(rates.items(), key=lambda item: item[1])
+    if rate * s.weight_decay >= 1 and s.weight_decay > usual["weight_decay"]:
         return (
-            f"a --weight-decay far below {1 / s.lr:.3g}, that is 1 / --lr, such as "
+            f"a --weight-decay far below {1 / rate:.3g}, that is 1 / {option.split()[1]}, such as "
             f"{usual['weight_decay']:g} (it was {s.weight_decay:g})"
         )
     if s.beta_2 < s.beta_1**2:
@@ -58,5 +63,6 @@ def find_fault(settings):
             f"a --beta-2 above {s.beta_1**2:.3g}, the square of --beta-1, such as "
             f"{max(usual['beta_2'], s.beta_1):g} (it was {s.beta_2:g})"
         )
-    lr = usual["lr"] if s.lr > 2 * usual["lr"] else s.lr / 3
-    return f"an --lr below {s.lr:g}, such as {lr:.3g}"
+    option, (rate, common) = max(rates.items(), key=lambda item: item[1][0] / item[1][1])
+    less = common if rate > 2 * common else rate / 3
+    return f"{option} below {rate:g}, such as {less:.3g}"

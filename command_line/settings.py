@@ -51,6 +51,7 @@ NUMBERS = dict.fromkeys(SIZES, whole) | dict(  # what a number may be, on the co
     batch_size=whole,
     n_steps=whole,
     lr=above_zero,
+    muon_lr=above_zero,
     warmup=whole_or_zero,
     final_lr=zero_or_more,
     weight_decay=zero_or_more,
@@ -65,6 +66,7 @@ NUMBERS = dict.fromkeys(SIZES, whole) | dict(  # what a number may be, on the co
     threads=whole,
     micro_batch=whole,
 )
+CHOICES = {"dtype": ("float32", "float16"), "optimizer": ("adamw", "muon")}
 # What only concerns running, or how long: a run that goes on may change it.
 CHANGEABLE = (
     "n_steps",
@@ -139,8 +141,8 @@ def is_possible(setting, value):
         except (ValueError, argparse.ArgumentTypeError):
             return False
         return True
-    if setting.name == "dtype":
-        return value in ("float32", "float16")
+    if setting.name in CHOICES:
+        return value in CHOICES[setting.name]
     if setting.name == "sha256":
         return isinstance(value, list) and [type(digest) for digest in value] == [str, str]
     return isinstance(value, setting.type)

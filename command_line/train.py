@@ -13,7 +13,7 @@ from command_line.prepare import begin_run, resume_run
 from command_line.process import blas_threads
 from command_line.run import carry_out
 from command_line.run_folder import BEST, check_resumable, lock_folder
-from command_line.settings import MINUTES, NUMBERS, PRESETS
+from command_line.settings import CHOICES, MINUTES, NUMBERS, PRESETS
 from command_line.version import describe_version
 from encoder import END_OF_TEXT, EncoderError
 from files.messages import notice, one_line
@@ -122,14 +122,22 @@ def make_parser():
     add_option(group, "n-steps", "updates of the weights")
     add_option(group, "batch-size", "sequences in each step")
     add_option(group, "n-seq", "tokens in each sequence (default: the context)")
-    add_option(group, "lr", "learning rate at its peak", "R")
+    add_option(
+        group,
+        "optimizer",
+        "adamw; or muon, for the matrices inside the blocks, with AdamW for the rest: its steps "
+        "take longer and learn more",
+        "NAME",
+    )
+    add_option(group, "lr", "AdamW's learning rate at its peak", "R")
+    add_option(group, "muon-lr", "Muon's, which rises and falls with it", "R")
     add_option(
         group,
         "warmup",
         "steps in which the learning rate rises to its peak; unless given, at most a tenth of all",
     )
     add_option(group, "final-lr", "what the learning rate falls to, along a cosine", "R")
-    add_option(group, "weight-decay", "AdamW's decay of all matrices, decoupled", "W")
+    add_option(group, "weight-decay", "decay of all matrices, decoupled", "W")
     add_option(group, "beta-1", "AdamW's memory of the gradient's mean", "B")
     add_option(group, "beta-2", "AdamW's memory of the gradient's square", "B")
     add_option(group, "clip", "longest gradient: norm to which a longer one is scaled", "NORM")
@@ -188,8 +196,9 @@ def parse_arguments(argv):
         if chosen.get(name) == "":
             option = "TEXT" if name == "corpus" else f"--{name.replace('_', '-')}"
             parser.error(f"{option} is empty; give {wanted}")
-    if chosen.get("dtype", "float32") not in ("float32", "float16"):
-        parser.error("--dtype is float32 or float16")
+    for name, values in CHOICES.items():
+        if chosen.get(name, values[0]) not in values:
+            parser.error(f"--{name} is {' or '.join(values)}")
     if chosen.get("n_vocab", 257) < 257:
         parser.error(f"--n-vocab is at least 257: 256 bytes and {END_OF_TEXT}")
     if chosen.get("preset") == "tune" and "init_from" not in chosen:

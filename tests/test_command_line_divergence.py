@@ -41,6 +41,15 @@ def settings_of(**changes):
         ),
         (dict(lr=0.5, weight_decay=1.9), "an --lr below 0.5, such as 0.003"),
         (dict(beta_1=0.95, beta_2=0.91), "an --lr below 0.003, such as 0.001"),  # above 0.9025
+        (dict(optimizer="muon"), "an --lr below 0.003, such as 0.001"),
+        (dict(optimizer="muon", muon_lr=3.0), "a --muon-lr below 3, such as 0.02"),
+        (dict(optimizer="muon", muon_lr=0.03), "a --muon-lr below 0.03, such as 0.01"),
+        (dict(optimizer="muon", muon_lr=3.0, lr=30.0), "an --lr below 30, such as 0.003"),
+        (dict(muon_lr=3.0), "an --lr below 0.003, such as 0.001"),  # AdamW has no use for it
+        (
+            dict(optimizer="muon", weight_decay=60.0),
+            "a --weight-decay far below 50, that is 1 / --muon-lr, such as 0.1 (it was 60)",
+        ),
         (dict(clip=1e30), "an --lr below 0.003, such as 0.001"),  # AdamW's steps have a length
     ],
 )

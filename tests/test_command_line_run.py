@@ -72,9 +72,12 @@ def test_a_run_writes_a_model_that_speaks_and_a_log_that_plots(trained, story):
     ]
 
 
-def test_every_option_of_the_optimisation_reaches_the_loop(story, tmp_path):
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_every_option_of_the_optimisation_reaches_the_loop(story, tmp_path, optimizer):
     """The run's weights are those of `train` with the same settings, none of them a default."""
     changes = dict(
+        optimizer=optimizer,
+        muon_lr=0.05,
         n_steps=4,
         batch_size=5,
         warmup=2,
@@ -124,7 +127,7 @@ def test_each_thread_has_a_blas_of_one_thread(story, tmp_path, monkeypatch):
 @pytest.mark.skipif(**needs_posix)
 def test_ctrl_c_saves_and_a_resumed_run_equals_an_uninterrupted_one(story, tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    changes = dict(n_steps=300, eval_every=150, save_every=10**6, n_embd=8)
+    changes = dict(optimizer="muon", n_steps=300, eval_every=150, save_every=10**6, n_embd=8)
     process = start_training(story, "--out", cut, *make_options(**changes))
     wait_for_step(process, cut, 6)
     process.send_signal(signal.SIGINT)

@@ -257,13 +257,14 @@ POSSIBLE = {  # of these bad values, and of a missing one
     "settings/sample": ("missing", "x"),
     "settings/keep_best": ("missing", True),
     "settings/dtype": ("missing",),
+    "settings/optimizer": ("missing",),
     "settings/out": ("missing", "x"),  # it is where the folder is
     **{f"settings/{name}": ("missing", None, "x") for name in ("val", "preset")},
     **{f"settings/{name}": ("missing", None, "x") for name in ("init_from", "vocab_from")},
     **{f"settings/{name}": ("missing",) for name in NUMBERS if name != "n_seq"},
     **{
         f"settings/{name}": ("missing", 10**40)
-        for name in ("lr", "final_lr", "weight_decay", "clip")
+        for name in ("lr", "muon_lr", "final_lr", "weight_decay", "clip")
     },
 }
 

@@ -75,6 +75,7 @@ def test_every_number_has_its_range_and_the_presets_are_within_it():
         ("threads", True),
         ("lr", float("nan")),
         ("dtype", "int8"),
+        ("optimizer", "sgd"),
         ("sha256", ["a"]),
         ("val", 3),
     ],

@@ -23,6 +23,8 @@ from programs import ROOT, TINY, make_options, needs_posix, run_refused, run_tra
         ["--dropout", "1"],
         ["--beta-2", "1.5"],
         ["--dtype", "int8"],
+        ["--optimizer", "sgd"],
+        ["--muon-lr", "0"],
         ["--preset", "huge"],
         ["--seed", "-1"],
         ["--preset", "tune"],

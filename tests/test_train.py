@@ -6,6 +6,7 @@ import math
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -132,11 +133,140 @@ def test_any_nesting_of_dicts_and_lists_is_clipped_and_updated(random_params):
     assert_same_bits(params["decoder"]["blocks"][0], alone)
 
 
+def make_block(square, wide, tall):
+    """Matrices in the places that Muon looks for them in, beside parameters that it leaves alone.
+    Of c_attn's three the lengths differ, which no orthogonal factor shows."""
+
+    def linear(w):
+        return {"w": w, "b": np.ones(w.shape[1], np.float32)}
+
+    return {
+        "ln_1": {"g": np.ones(2, np.float32), "b": np.ones(2, np.float32)},
+        "attn": {
+            "c_attn": linear(np.concatenate([square, 3 * square, 0.2 * square], axis=1)),
+            "c_proj": linear(square.copy()),
+        },
+        "ln_2": {"g": np.ones(2, np.float32), "b": np.ones(2, np.float32)},
+        "mlp": {"c_fc": linear(wide.copy()), "c_proj": linear(tall.copy())},
+    }
+
+
+def make_golden_tree(golden, place):
+    """The tree around the matrices of the fixture muon.npz at this place in it."""
+    names = ("square", "wide", "tall")
+    blocks = [make_block(*(golden[f"{place}/{name}"] for name in names)) for _ in range(2)]
+    ones = np.ones((4, 2), np.float32)
+    return {"wte": ones, "wpe": ones.copy(), "blocks": blocks, "ln_f": {"g": ones[0].copy()}}
+
+
+def test_muon_equals_pytorchs():
+    golden = np.load(FIXTURES / "muon.npz")
+    n_steps, lr, momentum, decay = golden["settings"].tolist()
+    params = make_golden_tree(golden, "0/params")
+    moments = train.new_moments(params)
+    for step in range(int(n_steps)):
+        gradients = make_golden_tree(golden, f"{step}/gradients")
+        before = params["blocks"][1]["attn"]["c_attn"]["w"].copy()
+        train.muon(
+            params, gradients, moments, step, 1e-3, lr, momentum=momentum, weight_decay=decay
+        )
+        for block in params["blocks"]:
+            found = [block["attn"]["c_proj"], block["mlp"]["c_fc"], block["mlp"]["c_proj"]]
+            for linear, name in zip(found, ("square", "wide", "tall"), strict=True):
+                w, exact = linear["w"], golden[f"{step + 1}/params/{name}"]
+                assert w.dtype == np.float32
+                assert np.abs(w - exact).max() < 3e-6, (step, name)
+                if step + 1 == n_steps:
+                    assert 3e-6 < np.abs(w - golden[f"bfloat16/{name}"]).max() < 4e-3
+            moved = block["attn"]["c_attn"]["w"] - (1 - lr * decay) * before
+            square = (
+                golden[f"{step + 1}/params/square"]
+                - (1 - lr * decay) * golden[f"{step}/params/square"]
+            )
+            for part in np.split(moved, 3, axis=1):  # for queries, for keys, for values
+                assert np.abs(part - square).max() < 5e-6
+
+
+@pytest.mark.parametrize("shape", [(9, 9), (5, 30), (30, 5), (1, 7), (7, 1)])
+def test_orthogonalize_keeps_the_singular_vectors_and_evens_out_the_values(shape):
+    matrix = np.random.default_rng(7).standard_normal(shape)
+    u, s, vt = np.linalg.svd(matrix, full_matrices=False)
+    s = np.geomspace(1.0, 0.004, len(s))
+    made = train.orthogonalize(u * s @ vt)
+    diagonal = u.T @ made @ vt.T
+    values = s / np.sqrt((s * s).sum())
+    for _ in range(5):
+        values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+    assert np.abs(diagonal - np.diag(values)).max() < 1e-6
+    assert np.abs(made - u * values @ vt).max() < 1e-6
+    assert 0.68 < values.min() and values.max() < 1.21
+    assert np.abs(made - u @ vt).max() < 0.32  # U Vᵀ itself, nearly
+    longer = train.orthogonalize(1e6 * (u * s @ vt))
+    assert np.abs(longer - made).max() < 1e-9  # the length is of no matter
+
+
+def test_singular_values_end_where_it_is_said():
+    """All that a matrix can have, as a diagonal: from 1/500 of its length up, and less below."""
+    for part, low, high in [(1 / 500, 0.68, 1.21), (0.3, 0.68, 1.21), (1e-4, 0.0, 0.1)]:
+        for small in np.geomspace(part, part / 2 if part < 1 / 500 else 0.7, 200):
+            matrix = np.diag([math.sqrt(1 - small * small), small])
+            assert low < train.orthogonalize(matrix)[1, 1] < high
+    assert not train.orthogonalize(np.zeros((2, 3), np.float32)).any()  # and 0 stays
+
+
+def test_muon_leaves_the_rest_to_adamw_and_nothing_out(random_params):
+    params, gradients = random_params(seed=1), random_params(seed=2)
+    before, other = tree_map(np.copy, params), tree_map(np.copy, params)
+    moments, moments_of_other = train.new_moments(params), train.new_moments(params)
+    for step in range(2):
+        train.muon(params, gradients, moments, step, 0.1, 0.3, 0.9, (0.8, 0.97), 0.5)
+        train.adamw(other, gradients, moments_of_other, step, 0.1, (0.8, 0.97), 1e-8, 0.5)
+
+    def name_leaves(path, node):
+        if isinstance(node, dict):
+            return {key: name_leaves(f"{path}/{key}", child) for key, child in node.items()}
+        if isinstance(node, list):
+            return [name_leaves(f"{path}/{i}", child) for i, child in enumerate(node)]
+        return path
+
+    def check(path, array, start, by_adamw, v):
+        is_hidden = "/blocks/" in path and path.endswith("/w")
+        assert np.array_equal(array, by_adamw) != is_hidden, path
+        assert np.abs(array - start).min() > 0 and array.dtype == start.dtype, path
+        assert v.any() != is_hidden, path
+
+    tree_map(check, name_leaves("", params), params, before, other, moments["v"])
+
+
+def test_muon_computes_the_same_bits_on_any_number_of_threads(random_params):
+    gradients, results = random_params(seed=2), []
+    for n_threads in (1, 3):
+        params = random_params(seed=1)
+        moments = train.new_moments(params)
+        with train.thread_map(n_threads) as workers:
+            for step in range(2):
+                train.muon(params, gradients, moments, step, 0.1, workers=workers)
+        results.append({"params": params, **moments})
+    assert_same_bits(*results)
+
+
 def test_gradients_are_told_apart_by_their_names_not_by_their_order():
     params = {"g": np.zeros(2, np.float32), "b": np.zeros(2, np.float32)}
     gradients = {"b": np.full(2, -1, np.float32), "g": np.ones(2, np.float32)}
     train.adamw(params, gradients, train.new_moments(params), 0, 0.1)
     assert np.all(params["g"] < 0) and np.all(params["b"] > 0)
+
+
+def test_muon_tells_gradients_apart_by_their_names_too(random_params):
+    def reverse(node):
+        if isinstance(node, dict):
+            return {key: reverse(node[key]) for key in reversed(node)}
+        return [reverse(child) for child in node] if isinstance(node, list) else node
+
+    params, again, gradients = random_params(), random_params(), random_params(seed=2)
+    train.muon(params, gradients, train.new_moments(params), 0, 0.1)
+    train.muon(again, reverse(gradients), train.new_moments(again), 0, 0.1)
+    assert_same_bits(params, again)
 
 
 def test_gradients_that_are_short_enough_are_left_alone():
@@ -277,7 +407,8 @@ def test_an_evaluation_is_broken_off_when_the_run_is_to_stop(random_params):
     assert math.isnan(train.negative_log_likelihood(random_params(), ids, 3, 20, stop=stop))
 
 
-def test_one_batch_is_learned_by_heart():
+@pytest.mark.parametrize("optimizer", [train.adamw, train.muon])
+def test_one_batch_is_learned_by_heart(optimizer):
     sizes = {"n_vocab": 40, "n_ctx": 16, "n_embd": 32, "n_head": 4, "n_layer": 2}
     params = train.init_params(sizes, 0)
     moments = train.new_moments(params)
@@ -288,13 +419,15 @@ def test_one_batch_is_learned_by_heart():
         loss, gradients = loss_and_gradients(params, ids, targets, 4)
         first = first or loss
         train.clip_gradients(gradients, 1.0)
-        train.adamw(params, gradients, moments, step, 1e-2, weight_decay=0.0)
+        optimizer(params, gradients, moments, step, 1e-2, weight_decay=0.0)
     assert abs(first - math.log(40)) < 0.05  # at the start, every token is equally likely
     assert loss < 0.01
 
 
 IDS = np.random.default_rng(5).integers(0, 61, 400)
 SETTINGS = train.Settings(
+    optimizer="muon",
+    muon_lr=0.05,
     n_seq=10,
     batch_size=5,
     n_steps=6,
@@ -312,7 +445,8 @@ SETTINGS = train.Settings(
 )
 
 
-def test_the_loop_is_its_parts_joined_by_its_settings():
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_the_loop_is_its_parts_joined_by_its_settings(optimizer):
     """By hand, with no setting at its default, the same weights come out."""
     params = train.init_params(SIZES, 9)
     moments = train.new_moments(params)
@@ -339,23 +473,29 @@ def test_the_loop_is_its_parts_joined_by_its_settings():
         gradients = train.add_gradients(*shares)
         norm = train.clip_gradients(gradients, 0.5)
         assert norm > 0.5
-        train.adamw(params, gradients, moments, step, rate, (0.8, 0.9), weight_decay=0.3)
+        if optimizer == "adamw":
+            train.adamw(params, gradients, moments, step, rate, (0.8, 0.9), weight_decay=0.3)
+        else:
+            rates = (rate, 2.5 * rate)  # 0.02 and 0.05 at the peak
+            train.muon(params, gradients, moments, step, *rates, betas=(0.8, 0.9), weight_decay=0.3)
         told.append((step + 1, sum(losses), norm, rate))
     ours = train.init_params(SIZES, 9)
-    steps = list(train.train(ours, IDS, 3, SETTINGS))
+    steps = list(train.train(ours, IDS, 3, replace(SETTINGS, optimizer=optimizer)))
     assert [step.number for step in steps] == [1, 2, 3, 4, 5, 6]
     assert np.allclose(steps, told, rtol=1e-5)
     for array, exact in zip(leaves(ours), leaves(params), strict=True):
         assert np.allclose(array, exact, rtol=1e-5, atol=1e-7)
 
 
-def test_a_run_that_goes_on_equals_one_that_was_never_stopped():
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_run_that_goes_on_equals_one_that_was_never_stopped(optimizer):
+    settings = replace(SETTINGS, optimizer=optimizer)
     whole, cut = train.init_params(SIZES, 0), train.init_params(SIZES, 0)
-    told = list(train.train(whole, IDS, 3, SETTINGS))
+    told = list(train.train(whole, IDS, 3, settings))
     moments = train.new_moments(cut)
-    first = train.train(cut, IDS, 3, SETTINGS, moments)
+    first = train.train(cut, IDS, 3, settings, moments)
     again = [next(first), next(first)]
-    again += train.train(cut, IDS, 3, SETTINGS, moments, first_step=2)
+    again += train.train(cut, IDS, 3, settings, moments, first_step=2)
     assert again == told
     assert_same_bits(cut, whole)
 
@@ -424,18 +564,20 @@ def test_a_step_is_taken_only_when_it_is_asked_for():
     steps.close()
 
 
-def test_gradients_are_let_go_of_before_the_next_ones_are_computed(monkeypatch):
-    adamw, seen = train.adamw, []
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_gradients_are_let_go_of_before_the_next_ones_are_computed(monkeypatch, optimizer):
+    clip, seen = train.clip_gradients, []
 
-    def watch(params, gradients, *arguments, **settings):
-        seen.append(weakref.ref(gradients["wte"]))
-        adamw(params, gradients, *arguments, **settings)
+    def watch(gradients, max_norm):
+        seen.extend(map(weakref.ref, leaves(gradients)))
+        return clip(gradients, max_norm)
 
-    monkeypatch.setattr(train, "adamw", watch)
-    steps = train.train(train.init_params(SIZES, 0), IDS, 3, SETTINGS)
+    monkeypatch.setattr(train, "clip_gradients", watch)
+    settings = replace(SETTINGS, optimizer=optimizer)
+    steps = train.train(train.init_params(SIZES, 0), IDS, 3, settings)
     next(steps)
     gc.collect()
-    assert seen[0]() is None
+    assert seen and all(gradient() is None for gradient in seen)
 
 
 @pytest.mark.parametrize("ruin", ["loss", "gradient"])
