@@ -29,7 +29,7 @@ from pathlib import Path
 
 import regex
 
-END_OF_TEXT = "<|endoftext|>"  # stands between documents; the only token that no merge makes
+END_OF_TEXT = "<|endoftext|>"  # stands between documents; GPT-2's only token that no merge makes
 MAX_FILE = 2**27  # bytes: GPT-2's own files, of 50,257 tokens, have a hundredth of it
 
 # No token reaches across one of these cuts; otherwise "dog", "dog." and "dog!" would all be learned
@@ -38,6 +38,10 @@ MAX_FILE = 2**27  # bytes: GPT-2's own files, of 50,257 tokens, have a hundredth
 # Letters and digits are those of the regex package's Unicode version; a tokenizer with older tables
 # may cut at a character that was assigned since.
 WORDS = regex.compile(r"'(?:[stmd]|re|ve|ll)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
+
+# Models that were trained further may have more tokens that no merge makes, such as <|user|>, <pad>
+# or [SEP]. Any other token without a merge is a sign of a vocab.bpe that lacks lines.
+SPECIAL = regex.compile(r"<[!-;=?-~]+>|\[[!-Z\\^-~]+\]")  # ASCII without spaces
 
 # Text repeats its words, so remembering their ids makes encoding several times faster. Both limits
 # bound the memory: how many words are remembered, and how many characters such a word may have.
@@ -84,14 +88,15 @@ class Encoder:
     frequent pair of neighbours in a large text into a new token, counted again, and so on. Encoding
     repeats these merges in the same order, so that it cuts a word as learning did.
 
-    Attributes: encoder, decoder {id: token}, bpe_ranks {(left, right): rank}, n_vocab, and eot, the
-    id of <|endoftext|> (None in a vocabulary without it). Raises EncoderError, which names the file
-    and the first bad entry, unless the two fit together.
+    Attributes: encoder, decoder {id: token}, bpe_ranks {(left, right): rank}, n_vocab; special
+    {token: id}, of the tokens that no merge makes; and eot, the id of <|endoftext|> (None in a
+    vocabulary without it). Raises EncoderError, which names the file and the first bad entry,
+    unless the two fit together.
     """
 
     def __init__(self, encoder, bpe_merges):
         bpe_merges = list(bpe_merges)
-        check_vocabulary(encoder, bpe_merges)
+        self.special = check_vocabulary(encoder, bpe_merges)
         self.byte_encoder = bytes_to_unicode()
         self.byte_decoder = {character: byte for byte, character in self.byte_encoder.items()}
         self.encoder = encoder
@@ -150,27 +155,35 @@ class Encoder:
         """The ids of a text (str): a list of int.
 
         "<|endoftext|>" in the text is ordinary text, since a text from elsewhere must not be able
-        to end the document; with allowed_special={"<|endoftext|>"} it becomes the one id eot.
-        Raises EncoderError for what has no UTF-8 (half a surrogate pair) or is no str.
+        to end the document; with allowed_special={"<|endoftext|>"} it becomes the one id eot, and
+        so does any other of the special tokens. Raises EncoderError for what has no UTF-8 (half a
+        surrogate pair) or is no str.
         """
         check_text(text)
-        if not {END_OF_TEXT}.issuperset(allowed_special):
-            raise EncoderError(
-                f"allowed_special={allowed_special!r:.80}: can only be {{{END_OF_TEXT!r}}} or empty"
-            )
-        if allowed_special and self.eot is None:
-            raise EncoderError(f"this vocabulary has no {END_OF_TEXT}")
-
         ids = []
-        for n_before, document in enumerate(text.split(END_OF_TEXT) if allowed_special else [text]):
-            if n_before:
-                ids.append(self.eot)
-            for word in WORDS.findall(document):
+        for piece in self._split_special(text, allowed_special):
+            if piece in allowed_special:
+                ids.append(self.special[piece])
+                continue
+            for word in WORDS.findall(piece):
                 try:
                     ids += self.cache[word]
                 except KeyError:
                     ids += self._encode_word(word)
         return ids
+
+    def _split_special(self, text, allowed):
+        """The text in pieces, of which those special tokens that are allowed are pieces alone."""
+        if not allowed:
+            return [text]
+        if isinstance(allowed, str):
+            raise EncoderError(f"allowed_special={allowed!r:.80}: give a set of special tokens")
+        for token in allowed:
+            if token not in self.special:
+                problem = f"this vocabulary has no special token {token!r:.40}"
+                raise EncoderError(f"allowed_special={allowed!r:.80}: {problem}")
+        longest_first = sorted(allowed, key=len, reverse=True)
+        return regex.split(f"({'|'.join(map(regex.escape, longest_first))})", text)
 
     def decode_bytes(self, ids):
         """The bytes that ids stand for, any iterable of integers: they are UTF-8 or a piece of it.
@@ -220,11 +233,12 @@ def check_text(text):
 
 
 def check_vocabulary(encoder, bpe_merges):
-    """Raise EncoderError that names the first bad entry unless the two parts fit together."""
+    """{token: id} of the special tokens of a vocabulary. Raises EncoderError that names the first
+    bad entry unless its two parts fit together."""
     check_tokens(encoder)
     file = "vocab.bpe"
     ranks = {}
-    made = {*bytes_to_unicode().values(), END_OF_TEXT}
+    made = {*bytes_to_unicode().values()}
     for rank, pair in enumerate(bpe_merges):
         if len(pair) != 2:
             raise EncoderError(f"{' '.join(pair)!r:.80} is not two tokens and a space", file)
@@ -239,9 +253,11 @@ def check_vocabulary(encoder, bpe_merges):
         if ranks.setdefault((left, right), rank) != rank:
             raise EncoderError(f"merge {left + ' ' + right!r:.80} is there twice", file)
         made.add(left + right)
-    for token in encoder:
-        if token not in made:
+    special = {token: i for token, i in encoder.items() if token not in made}
+    for token in special:
+        if not SPECIAL.fullmatch(token):
             raise EncoderError(f"no merge makes {token!r:.80}, which is in encoder.json", file)
+    return special
 
 
 def check_tokens(encoder):

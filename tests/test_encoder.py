@@ -206,11 +206,42 @@ def test_no_other_special_token_is_allowed(mini, allowed):
         mini.encode("a", allowed_special=allowed)
 
 
+def test_tokens_that_no_merge_makes_are_special_where_they_look_like_it(mini):
+    more = [END_OF_TEXT, "<|user|>", "<pad>", "[SEP]"]
+    tokens = [token for token in mini.encoder if token != END_OF_TEXT]
+    encoder = {token: i for i, token in enumerate([*tokens, *more])}
+    enc = Encoder(encoder, mini.bpe_merges)
+    assert enc.special == {token: encoder[token] for token in more}
+    text = "a<|user|>the<pad>[SEP]"
+    plain = Encoder(mini.encoder, mini.bpe_merges)
+    assert enc.encode(text) == plain.encode(text)  # from elsewhere, it is ordinary text
+    the = plain.encode("the")
+    assert enc.encode(text, allowed_special={"<|user|>"}) == [
+        *plain.encode("a"),
+        encoder["<|user|>"],
+        *plain.encode("the<pad>[SEP]"),
+    ]
+    every = [*plain.encode("a"), encoder["<|user|>"], *the, encoder["<pad>"], encoder["[SEP]"]]
+    assert enc.encode(text, allowed_special=enc.special) == every
+    assert enc.decode(every) == text
+    with pytest.raises(EncoderError, match=r"no special token '<\|eos\|>'"):
+        enc.encode(text, allowed_special={"<|eos|>"})
+    with pytest.raises(EncoderError, match="give a set"):
+        enc.encode(text, allowed_special="<pad>")
+
+
+@pytest.mark.parametrize("token", ["pad", "<pad", "[]", "<>", "<a b>", "<é>", "a<pad>", "<<a>>"])
+def test_other_tokens_that_no_merge_makes_are_refused(mini, token):
+    encoder = dict(mini.encoder) | {token.replace(" ", "Ġ"): mini.n_vocab}
+    with pytest.raises(EncoderError, match="no merge makes"):
+        Encoder(encoder, mini.bpe_merges)
+
+
 def test_vocabulary_without_end_of_text():
     enc = Encoder({token: byte for byte, token in bytes_to_unicode().items()}, [])
     assert (enc.eot, enc.n_vocab) == (None, 256)
     assert enc.encode("aé") == [97, 0xC3, 0xA9]
-    with pytest.raises(EncoderError, match="has no <"):
+    with pytest.raises(EncoderError, match="has no special token '<"):
         enc.encode("a", allowed_special={END_OF_TEXT})
 
 
