@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from encoder import EncoderError, format_encoder, get_encoder
+from encoder import EncoderError, format_encoder, get_encoder, parse_encoder
+from files import huggingface
 from files.download import DownloadError
 from files.memory import LowMemoryError, require_memory
 from files.messages import notice, one_line, printable, readable, why_unreadable
@@ -38,6 +39,7 @@ from files.released import (
     is_released,
     released_hparams,
 )
+from files.safetensors import SafetensorsError
 from files.tf_checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from files.tf_names import find_tensors, name_tensors, nest_tensors
 from files.whole import write_whole
@@ -104,7 +106,7 @@ def find_folder(model, models_dir=None):
 
     folder = MODELS_DIR / BUNDLED if model == BUNDLED else locate_folder(model, models_dir)
     try:
-        missing = find_missing(folder)
+        missing = find_missing_files(folder)
     except (FolderError, OSError) as error:
         raise ModelError(why_unreadable(error, REPAIR_CHECKPOINT)) from error
     outdated = is_outdated(folder)
@@ -124,6 +126,14 @@ def find_folder(model, models_dir=None):
             f"model may be older than its training.npz; {mend(folder)}"
         )
     return folder
+
+
+def find_missing_files(folder):
+    """The names of the files that a folder lacks to be a model, in OpenAI's layout or Hugging
+    Face's. Raises FolderError and OSError."""
+    if huggingface.is_huggingface(folder):
+        return huggingface.find_missing(folder)
+    return find_missing(folder)
 
 
 def mend(folder):
@@ -173,7 +183,7 @@ def is_folder(path):
 def is_whole(folder):
     """Whether a folder has all the files of a model."""
     try:
-        return not find_missing(folder)
+        return not find_missing_files(folder)
     except (FolderError, OSError):
         return False
 
@@ -205,21 +215,28 @@ def check_released(model, folder, hparams):
 
 
 def load_hparams(folder):
-    """{"n_vocab", "n_ctx", "n_embd", "n_head", "n_layer"} from a folder's hparams.json.
+    """{"n_vocab", "n_ctx", "n_embd", "n_head", "n_layer"} from a folder's hparams.json, or from its
+    config.json.
 
     Other keys in the file are left out. Raises ModelError.
     """
     path = Path(folder) / "hparams.json"
     try:
+        if huggingface.is_huggingface(Path(folder)):
+            return huggingface.read_config(Path(folder)).hparams
         return parse_hparams(read_small(path).decode("utf-8"))
     except OSError as error:
         raise ModelError(why_unreadable(error, "")) from error
+    except huggingface.ConfigError as error:
+        raise ModelError(one_line(error)) from error
     except ValueError as error:
         raise ModelError(f"{path}: {one_line(error)}; fetch or copy it again") from error
 
 
 def load_encoder(folder, hparams):
     """The Encoder of a model folder, with as many tokens as hparams say. Raises ModelError."""
+    if huggingface.is_huggingface(Path(folder)):
+        return load_huggingface_encoder(Path(folder), hparams["n_vocab"])
     try:
         encoder = get_encoder(folder)
     except EncoderError as error:
@@ -233,12 +250,28 @@ def load_encoder(folder, hparams):
     return encoder
 
 
+def load_huggingface_encoder(folder, n_vocab):
+    """The Encoder of a folder in Hugging Face's layout. Raises ModelError."""
+    try:
+        return parse_encoder(*huggingface.read_vocabulary(folder, n_vocab))
+    except (FolderError, OSError) as error:
+        raise ModelError(why_unreadable(error, "fetch or copy it again")) from error
+    except EncoderError as error:
+        vocab, merges = huggingface.vocabulary_files(folder)
+        file = merges if error.file == "vocab.bpe" else vocab
+        problem = one_line(error.problem).replace("encoder.json", vocab)
+        raise ModelError(f"{folder / file}: {problem}; fetch or copy it again") from error
+
+
 def load_params(folder, hparams):
     """The weights of a model folder, nested like shapes(hparams), float32.
 
     Every tensor that hparams ask for must be there in its shape, and no other; all are compared
-    with their checksums, large files once. Raises ModelError.
+    with their checksums, large files once (safetensors files have none). Raises ModelError.
     """
+    if huggingface.is_huggingface(Path(folder)):
+        config, weights = map_safetensors(Path(folder))
+        return huggingface.nest_weights(weights, config)
     prefix, tensors = map_weights(folder, hparams)
     try:
         params = nest_tensors(tensors, shapes(hparams))
@@ -266,6 +299,24 @@ def map_weights(folder, hparams):
         raise ModelError(why_unreadable(error, REFETCH_WEIGHTS)) from error
     except ValueError as error:
         raise ModelError(f"{prefix}, with hparams.json: {one_line(error)}") from error
+
+
+def map_safetensors(folder):
+    """(Config, {place in the tree: array}) of a folder in Hugging Face's layout: its weights,
+    mapped and not read. Raises ModelError."""
+    try:
+        config = huggingface.read_config(folder)
+        tensors = huggingface.map_tensors(folder)
+        # Of a billion layers that config.json may claim, the first that is missing is enough.
+        n_layer = min(config.hparams["n_layer"], len(tensors))
+        wanted = shapes(config.hparams | {"n_layer": n_layer})
+        return config, huggingface.find_weights(tensors, config, wanted)
+    except huggingface.ConfigError as error:
+        raise ModelError(one_line(error)) from error
+    except (SafetensorsError, FolderError, OSError) as error:
+        raise ModelError(why_unreadable(error, REFETCH_WEIGHTS)) from error
+    except ValueError as error:
+        raise ModelError(f"{folder}, with config.json: {one_line(error)}") from error
 
 
 def shapes(hparams):

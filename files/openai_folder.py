@@ -40,7 +40,7 @@ def is_complete(folder):
 
 
 def find_missing(folder):
-    """The names of the files that a folder lacks to be a model.
+    """The names of the files that a folder lacks to be a model in this layout.
 
     Raises FolderError, and OSError where it cannot be told whether a file is there.
     """
@@ -123,17 +123,27 @@ def parse_hparams(text):
 
     Raises FolderError where they cannot be GPT-2's.
     """
-    hparams = parse_json_object(text)
-    for name in SIZES:
-        value = hparams.get(name)
-        if type(value) is not int or not 0 < value < 2**31:  # bool is an int, too
-            found = "is missing" if value is None else f"is {str(value)[:40]}"
-            raise FolderError(f"{name} {found}, where a positive whole number is expected")
+    said = parse_json_object(text)
+    hparams = {name: find_size(said, name) for name in SIZES}
+    check_heads(hparams)
+    return hparams
+
+
+def find_size(said, name):
+    """The number of this name in a dict from JSON. FolderError where it is none that counts."""
+    value = said.get(name)
+    if type(value) is not int or not 0 < value < 2**31:  # bool is an int, too
+        found = "is missing" if value is None else f"is {str(value)[:40]}"
+        raise FolderError(f"{name} {found}, where a positive whole number is expected")
+    return value
+
+
+def check_heads(hparams):
+    """FolderError where the features cannot be divided among the heads."""
     if hparams["n_embd"] % hparams["n_head"]:
         raise FolderError(
             f"n_embd {hparams['n_embd']} cannot be divided among n_head {hparams['n_head']} heads"
         )
-    return {name: hparams[name] for name in SIZES}
 
 
 def parse_json_object(text):

@@ -8,9 +8,7 @@ src/model.py (github.com/openai/gpt-2).
 
 import re
 
-import numpy as np
-
-from files.tree_names import flatten, unflatten
+from files.tree_names import as_float32, find_tensor, flatten, refuse_left_over, unflatten
 
 
 def name_tensors(params):
@@ -47,11 +45,7 @@ def find_tensors(tensors, shapes):
             params[name] = find_tensor(tensors, tf_name(name), (1, *shape))[0]
         else:
             params[name] = find_tensor(tensors, tf_name(name), shape)
-    if left_over := sorted(set(tensors) - {tf_name(name) for name in params}):
-        raise ValueError(
-            f"{len(left_over)} tensors are not part of the model, such as {left_over[0]}; save it "
-            "again with the model's own variables only"
-        )
+    refuse_left_over(tensors, map(tf_name, params))
     return params
 
 
@@ -63,22 +57,3 @@ def tf_name(name):
 def is_weight(name):
     """Whether this is the weight of a linear layer, which TensorFlow has with an axis more."""
     return name.endswith("/w")
-
-
-def find_tensor(tensors, name, shape):
-    """The tensor of this name; ValueError unless it is there in its shape, and one of floats."""
-    if name not in tensors:
-        raise ValueError(f"no tensor {name} (of shape {shape}); are both of the same model?")
-    array = tensors[name]
-    if array.shape != shape:
-        raise ValueError(f"{name} is of shape {array.shape}, expected {shape}")
-    if array.dtype not in (np.float32, np.float16):
-        raise ValueError(f"{name} is {array.dtype}, expected float32 (or float16)")
-    return array
-
-
-def as_float32(array):
-    """The array as float32, read-only, and not copied where it is that already."""
-    array = array.astype(np.float32, copy=False).view()  # a view: `tensors` stay as they are
-    array.flags.writeable = False
-    return array

@@ -1,8 +1,10 @@
 """Trees of nested dicts and lists as flat {name: leaf}, for formats that keep arrays under names.
 
 A leaf is named after the way to it: tree["blocks"][0]["attn"]["c_attn"]["w"] is called
-"blocks/0/attn/c_attn/w".
+"blocks/0/attn/c_attn/w". Below, what a format's reader makes of the arrays that it found.
 """
+
+import numpy as np
 
 
 def flatten(tree):
@@ -55,3 +57,31 @@ def _with_lists(tree, scope):
         missing = next(place for place in places if place not in tree)
         raise ValueError(f"{scope}{missing}: is missing from the list of {len(tree)} at {scope}")
     return [tree[place] for place in places]
+
+
+def find_tensor(tensors, name, shape):
+    """The tensor of this name; ValueError unless it is there in its shape, and one of floats."""
+    if name not in tensors:
+        raise ValueError(f"no tensor {name} (of shape {shape}); are both of the same model?")
+    array = tensors[name]
+    if array.shape != shape:
+        raise ValueError(f"{name} is of shape {array.shape}, expected {shape}")
+    if array.dtype not in (np.float32, np.float16):
+        raise ValueError(f"{name} is {array.dtype}, expected float32 (or float16)")
+    return array
+
+
+def refuse_left_over(tensors, names):
+    """Raise ValueError where there are more tensors than those of these names."""
+    if left_over := sorted(set(tensors) - set(names)):
+        raise ValueError(
+            f"{len(left_over)} tensors are not part of the model, such as {left_over[0]}; save it "
+            "again with the model's own variables only"
+        )
+
+
+def as_float32(array):
+    """The array as float32, read-only, and not copied where it is that already."""
+    array = array.astype(np.float32, copy=False).view()  # a view: `tensors` stay as they are
+    array.flags.writeable = False
+    return array

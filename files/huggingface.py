@@ -1,0 +1,347 @@
+"""Hugging Face's model folder: GPT-2 as the transformers library writes it.
+
+    config.json                    the sizes, and what can be chosen about the architecture
+    model.safetensors              the weights (see safetensors.py); or, where they are in several
+    model.safetensors.index.json   files, which of them has which tensor
+    tokenizer.json                 the vocabulary, and what else a tokenizer may do; or the first
+    vocab.json, merges.txt         alone, which are OpenAI's encoder.json and vocab.bpe, renamed
+
+Some of what config.json can ask for, the forward pass in gpt2_numpy.py does not have. Where other
+weights bring about the same (see `fold`), these are what is loaded. Everything else that would
+change the result is refused: a model that loads computes what transformers computes.
+
+Sources: configuration_gpt2.py and modeling_gpt2.py in github.com/huggingface/transformers.
+"""
+
+import json
+import math
+import re
+from typing import NamedTuple
+
+import numpy as np
+
+from files.openai_folder import (
+    FolderError,
+    check_heads,
+    find_size,
+    is_file,
+    parse_json_object,
+    read_small,
+)
+from files.safetensors import read_safetensors
+from files.tree_names import as_float32, find_tensor, flatten, refuse_left_over, unflatten
+
+CONFIG, WEIGHTS, WEIGHTS_INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+TOKENIZER, VOCAB, MERGES, ADDED = "tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json"
+
+SIZES = {  # transformers' names
+    "n_vocab": "vocab_size",
+    "n_ctx": "n_positions",
+    "n_embd": "n_embd",
+    "n_head": "n_head",
+    "n_layer": "n_layer",
+}
+SMALLEST = dict(vocab_size=50257, n_positions=1024, n_embd=768, n_head=12, n_layer=12)
+EPSILON = 1e-5  # of `layer_norm`
+FIELDS = {  # of config.json: what it is where it is missing, what it may be, and why nothing else
+    "model_type": (None, ["gpt2"], "only GPT-2 is computed here"),
+    "activation_function": (
+        "gelu_new",
+        ["gelu_new", "gelu_pytorch_tanh", "gelu_fast"],  # three names of the tanh form
+        "only GPT-2's own is computed here, gelu_new, the tanh form",
+    ),
+    "add_cross_attention": (False, [False], "there is no encoder here to attend to"),
+    "quantization_config": (None, [None], "quantised weights are not read here"),
+    "scale_attn_weights": (True, [True, False], "expected true or false"),
+    "scale_attn_by_inverse_layer_idx": (False, [True, False], "expected true or false"),
+    "tie_word_embeddings": (True, [True, False], "expected true or false"),
+}  # reorder_and_upcast_attn is about the order in which the same numbers are computed
+
+
+class ConfigError(FolderError):
+    """A config.json that asks for what is not computed here: one line that says what."""
+
+
+class Config(NamedTuple):
+    """What config.json says."""
+
+    hparams: dict
+    n_inner: int  # features inside the feed-forward network, at most 4 * n_embd
+    epsilon: float  # in layer norm
+    divides_by_root: bool  # whether scores are divided by sqrt(d_head)
+    divides_by_layer: bool  # whether those of layer i, counted from 1, are divided by i, too
+    is_tied: bool  # whether the output projection is the token embedding
+
+
+def is_huggingface(folder):
+    """Whether a folder is in Hugging Face's layout, and not in OpenAI's."""
+    return is_file(folder / CONFIG) and not is_file(folder / "hparams.json")
+
+
+def find_missing(folder):
+    """The names of the files that a folder lacks to be a model. FolderError, OSError."""
+    missing = []
+    if is_file(folder / WEIGHTS_INDEX) and not is_file(folder / WEIGHTS):
+        missing += [name for name in list_shards(folder) if not is_file(folder / name)]
+    elif not is_file(folder / WEIGHTS):
+        missing.append(WEIGHTS)
+    if not is_file(folder / TOKENIZER):
+        missing += [name for name in (VOCAB, MERGES) if not is_file(folder / name)]
+        missing = [f"{TOKENIZER}, or {VOCAB} and {MERGES}"] if len(missing) == 2 else missing
+    return missing
+
+
+def read_config(folder):
+    """The Config of a folder. ConfigError that names the file, and OSError."""
+    try:
+        return parse_config(read_small(folder / CONFIG).decode("utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{folder / CONFIG}: {error}") from None
+
+
+def parse_config(text):
+    """The Config that config.json (str) describes. FolderError where it is not a GPT-2 that can be
+    computed here: it says which field is in the way, and its value."""
+    said = parse_json_object(text)
+    for name, (default, possible, reason) in FIELDS.items():
+        value = said.get(name, default)
+        if not any(type(value) is type(one) and value == one for one in possible):
+            found = "is missing" if name not in said else f"is {json.dumps(value):.60}"
+            raise FolderError(f"{name} {found}: {reason}")
+    if "n_ctx" in said:  # its name in older files
+        said.setdefault("n_positions", said["n_ctx"])
+    hparams = {name: find_size(SMALLEST | said, theirs) for name, theirs in SIZES.items()}
+    check_heads(hparams)
+    usual = 4 * hparams["n_embd"]
+    n_inner = usual if said.get("n_inner") is None else find_size(said, "n_inner")
+    if n_inner > usual:
+        raise FolderError(f"n_inner is {n_inner}: here it is at most 4 * n_embd, {usual}")
+    epsilon = said.get("layer_norm_epsilon", EPSILON)
+    if type(epsilon) not in (int, float) or not 1e-12 <= epsilon <= 1:
+        raise FolderError(f"layer_norm_epsilon is {epsilon!r:.40}: expected a small number above 0")
+    return Config(
+        hparams,
+        n_inner,
+        epsilon,
+        divides_by_root=said.get("scale_attn_weights", True),
+        divides_by_layer=said.get("scale_attn_by_inverse_layer_idx", False),
+        is_tied=said.get("tie_word_embeddings", True),
+    )
+
+
+def read_vocabulary(folder, n_vocab):
+    """The vocabulary of a folder whose model has n_vocab tokens: what OpenAI's encoder.json and
+    vocab.bpe would hold, two str.
+
+    Where it has fewer, as embeddings are filled up to a round number, the rest is called
+    <|unused50257|> and so on. FolderError that names the file, and OSError.
+    """
+    file = vocabulary_files(folder)[0]
+    try:
+        if file == TOKENIZER:
+            vocab, merges = parse_tokenizer(read_small(folder / file).decode("utf-8"))
+            bpe_text = "\n".join(["#version: 0.2", *(" ".join(pair) for pair in merges)])
+        else:
+            vocab = parse_json_object(read_small(folder / file).decode("utf-8"))
+            if is_file(folder / ADDED):
+                vocab |= parse_json_object(read_small(folder / ADDED).decode("utf-8"))
+            file = MERGES
+            bpe_text = read_small(folder / file).decode("utf-8")
+    except ValueError as error:
+        raise FolderError(f"{folder / file}: {error}") from None
+    if len(vocab) > n_vocab:
+        raise FolderError(f"{folder} has {len(vocab)} tokens, where {CONFIG} says {n_vocab}")
+    unused = {f"<|unused{i}|>": i for i in range(len(vocab), n_vocab)}
+    return json.dumps(vocab | unused), bpe_text
+
+
+def vocabulary_files(folder):
+    """The names of the two files, or the one twice, that stand for encoder.json and vocab.bpe. As
+    transformers does, the one is preferred where both are there."""
+    return (TOKENIZER, TOKENIZER) if is_file(folder / TOKENIZER) else (VOCAB, MERGES)
+
+
+def parse_tokenizer(text):
+    """({token: id}, [(left, right), ...]) of tokenizer.json (str), GPT-2's byte-level BPE.
+
+    FolderError where it does anything else, with the name of what it does.
+    """
+    said = parse_json_object(text)
+    model, added = said.get("model"), said.get("added_tokens", [])
+    if not isinstance(model, dict) or model.get("type", "BPE") != "BPE":
+        kind = model.get("type") if isinstance(model, dict) else None
+        raise FolderError(
+            f"is of a tokenizer of type {kind!r:.40}; only byte-level BPE is read here"
+        )
+    for name in (
+        "dropout",
+        "continuing_subword_prefix",
+        "end_of_word_suffix",
+        "byte_fallback",
+        "ignore_merges",
+    ):
+        if model.get(name):
+            raise FolderError(f"its model has {name} {model[name]!r:.40}, which is not done here")
+    if said.get("normalizer") is not None:
+        raise FolderError(f"has a normalizer, {said['normalizer']!r:.80}; none is applied here")
+    check_pre_tokenizer(said.get("pre_tokenizer"))
+    check_post_processor(said.get("post_processor"))
+    vocab, merges = model.get("vocab"), model.get("merges")
+    if not isinstance(vocab, dict) or not isinstance(merges, list) or not isinstance(added, list):
+        raise FolderError("has no vocab, merges and added_tokens")
+    vocab = dict(vocab)
+    for token in added:
+        if not isinstance(token, dict) or not isinstance(token.get("content"), str):
+            raise FolderError(f"an added token is {token!r:.80}")
+        vocab[token["content"]] = token.get("id")
+    # Pairs since version 0.20 of the tokenizers library, before that texts: ["Ġ", "t"] or "Ġ t".
+    pairs = [tuple(pair.split(" ")) if isinstance(pair, str) else pair for pair in merges]
+    for pair in pairs:
+        if not isinstance(pair, list | tuple) or [type(part) for part in pair] != [str, str]:
+            raise FolderError(f"a merge is {pair!r:.80}, not two tokens")
+    return vocab, pairs
+
+
+def check_pre_tokenizer(said):
+    """FolderError unless words are split, and spaces are kept, as GPT-2 does it."""
+    if isinstance(said, dict) and said.get("type") == "Sequence":
+        steps = said.get("pretokenizers")
+        said = steps[0] if isinstance(steps, list) and len(steps) == 1 else said
+    kind = said.get("type") if isinstance(said, dict) else None
+    if kind != "ByteLevel":
+        raise FolderError(f"its pre_tokenizer is {kind!r:.40}; only byte-level BPE is read here")
+    for name, wanted in (("add_prefix_space", False), ("use_regex", True)):
+        if said.get(name, wanted) is not wanted:
+            raise FolderError(f"its pre_tokenizer has {name} {said[name]!r:.40}, not {wanted}")
+
+
+def check_post_processor(said):
+    """FolderError where tokens would be added to a text's own."""
+    if isinstance(said, dict) and said.get("special_tokens"):
+        raise FolderError("its post_processor adds tokens to a text, which is not done here")
+
+
+def map_tensors(folder):
+    """{name: array} of a folder's weights, mapped and not read; names without "transformer.".
+
+    Left out are the masks that older versions saved, as `causal_mask` makes them. FolderError and
+    SafetensorsError, and OSError.
+    """
+    if is_file(folder / WEIGHTS):
+        tensors = dict(read_safetensors(folder / WEIGHTS))
+    else:
+        tensors = {}
+        for name in list_shards(folder):
+            shard = read_safetensors(folder / name)
+            if twice := sorted(set(tensors) & set(shard)):
+                raise FolderError(f"{folder / name}: {twice[0]} is in another file, too")
+            tensors |= shard
+    names = {name: name.removeprefix("transformer.") for name in tensors}
+    if len(set(names.values())) < len(names):
+        raise FolderError(f"{folder}: some tensors are there with and without transformer.")
+    is_mask = re.compile(r"h\.[0-9]+\.attn\.(masked_)?bias").fullmatch
+    return {short: tensors[name] for name, short in names.items() if not is_mask(short)}
+
+
+def list_shards(folder):
+    """The names of the files that the weights lie in, by their index. FolderError and OSError."""
+    path = folder / WEIGHTS_INDEX
+    try:
+        found = parse_json_object(read_small(path).decode("utf-8")).get("weight_map")
+    except ValueError as error:
+        raise FolderError(f"{path}: {error}") from None
+    names = sorted(set(map(str, found.values()))) if isinstance(found, dict) else []
+    if not names or not all(re.fullmatch(r"[\w-][\w.-]*\.safetensors", name) for name in names):
+        raise FolderError(f"{path}: its weight_map does not name files of weights beside it")
+    return names
+
+
+def find_weights(tensors, config, shapes):
+    """{"blocks/0/attn/c_attn/w": array, ...} of the tensors that a model's shapes ask for.
+
+    Nothing is converted, and nothing read where they are mapped, but to compare an output
+    projection of its own with the token embedding. ValueError that names the tensor in the way.
+    """
+    tensors, params = dict(tensors), {}
+    head = tensors.pop("lm_head.weight", None)
+    for name, shape in flatten(shapes).items():
+        if "/mlp/" in name:
+            shape = tuple(config.n_inner if n == 4 * config.hparams["n_embd"] else n for n in shape)
+        params[name] = find_tensor(tensors, hf_name(name), shape)
+    refuse_left_over(tensors, map(hf_name, params))
+    if head is None and not config.is_tied:
+        raise ValueError("tie_word_embeddings is false, and there is no lm_head.weight")
+    if head is not None and not np.array_equal(head, params["wte"]):
+        raise ValueError(
+            "lm_head.weight is not wte.weight (tie_word_embeddings is "
+            f"{str(config.is_tied).lower()}); here the output projection is the token embedding"
+        )
+    return params
+
+
+def hf_name(name):
+    """Hugging Face's name: "blocks/0/ln_1/g" is "h.0.ln_1.weight", "wte" is "wte.weight"."""
+    name = re.sub(r"^blocks/", "h/", name)
+    name = re.sub(r"/[wg]$", "/weight", re.sub(r"/b$", "/bias", name))
+    return (name if "/" in name else f"{name}/weight").replace("/", ".")
+
+
+def nest_weights(weights, config):
+    """params, float32 and read-only, from what `find_weights` found."""
+    params = unflatten({name: as_float32(array) for name, array in weights.items()})
+    return fold(params, config)
+
+
+def fold(params, config):
+    """Parameters with which the forward pass here, that of GPT-2, computes what config asks for.
+
+    Scores that are not divided by sqrt(d_head), or also by the layer's number i: queries that are
+    sqrt(d_head) times as long, or 1/i.
+
+    Another epsilon in layer norm: with c = sqrt(1e-5 / epsilon), everything that is added to the
+    residual stream is c times as much. Then each layer norm reads c x instead of x, and
+
+        (c x - c mean) / sqrt(c² variance + 1e-5) = (x - mean) / sqrt(variance + epsilon).
+
+    The token embedding is the output projection, too, so the last layer norm's result is divided
+    by c.
+
+    Fewer features in the feed-forward network than 4 * n_embd: more, whose weights are all 0. They
+    are gelu(0) = 0, and add nothing.
+    """
+    n_embd, n_head = config.hparams["n_embd"], config.hparams["n_head"]
+    n_more = 4 * n_embd - config.n_inner
+    c = math.sqrt(EPSILON / config.epsilon)
+    for i, block in enumerate(params["blocks"], start=1):
+        attn, mlp = block["attn"], block["mlp"]
+        longer = 1.0 if config.divides_by_root else math.sqrt(n_embd / n_head)
+        longer /= i if config.divides_by_layer else 1
+        if longer != 1.0:
+            factors = np.repeat(np.float32([longer, 1, 1]), n_embd)  # of queries, keys, values
+            attn["c_attn"] = scale(attn["c_attn"], factors)
+        if n_more:
+            fc, proj = mlp["c_fc"], mlp["c_proj"]
+            mlp["c_fc"] = {"w": pad(fc["w"], (0, n_more)), "b": pad(fc["b"], (n_more,))}
+            mlp["c_proj"] = {"w": pad(proj["w"], (n_more, 0)), "b": proj["b"]}
+        if c != 1.0:
+            for sublayer in (attn, mlp):
+                sublayer["c_proj"] = scale(sublayer["c_proj"], c)
+    if c != 1.0:
+        params |= scale({"wte": params["wte"], "wpe": params["wpe"]}, c)
+        params["ln_f"] = scale(params["ln_f"], 1.0 / c)
+    return params
+
+
+def scale(arrays, factors):
+    """{name: array} times factors, read-only."""
+    scaled = {name: array * factors for name, array in arrays.items()}
+    for array in scaled.values():
+        array.flags.writeable = False
+    return scaled
+
+
+def pad(array, n_more):
+    """The array with so many zeros more at the end of each axis, read-only."""
+    padded = np.pad(array, [(0, n) for n in n_more])
+    padded.flags.writeable = False
+    return padded

@@ -1,0 +1,420 @@
+"""Hugging Face's folders: what transformers and tokenizers wrote is read, all else is refused."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from files import huggingface
+from files.openai_folder import FolderError
+from files.safetensors import read_safetensors, write_safetensors
+from gpt2_numpy import gpt2
+from utils import ModelError, leaves, load_encoder_hparams_and_params
+
+FOLDERS = Path(__file__).parent / "fixtures" / "huggingface"
+MODELS = sorted(path.name for path in FOLDERS.iterdir() if path.is_dir())
+
+
+@pytest.fixture
+def copied(tmp_path):
+    """copied(name) is a copy of a folder, which a test may change."""
+
+    def copy(name="plain"):
+        return shutil.copytree(FOLDERS / name, tmp_path / name)
+
+    return copy
+
+
+def change_json(path, **changes):
+    """Change fields of a JSON file; what is ... is left out."""
+    said = json.loads(path.read_text("utf-8")) | changes
+    said = {name: value for name, value in said.items() if value is not ...}
+    path.write_text(json.dumps(said), "utf-8")
+
+
+def change_tensors(folder, change):
+    tensors = {
+        name: np.array(a) for name, a in read_safetensors(folder / "model.safetensors").items()
+    }
+    change(tensors)
+    write_safetensors(folder / "model.safetensors", tensors)
+
+
+def refuse(folder):
+    """The one line that loading a folder ends in."""
+    with pytest.raises(ModelError) as refused:
+        load_encoder_hparams_and_params(folder)
+    line = str(refused.value)
+    assert "\n" not in line and str(folder) in line
+    return line
+
+
+def compute(folder, ids):
+    _, hparams, params = load_encoder_hparams_and_params(folder)
+    return gpt2(ids, **params, n_head=hparams["n_head"])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_logits_are_those_of_transformers(name):
+    answers = np.load(FOLDERS / "answers.npz")
+    logits, exact = compute(FOLDERS / name, answers[f"{name}/ids"]), answers[f"{name}/logits"]
+    assert logits.dtype == np.float32 and exact.std() > 0.5
+    assert np.abs(logits - exact).max() < 1e-5 * max(1, np.abs(exact).max())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_ids_are_those_of_tokenizers(name):
+    said = json.loads((FOLDERS / "answers.json").read_text("utf-8"))
+    encoder, hparams, _ = load_encoder_hparams_and_params(FOLDERS / name)
+    assert encoder.n_vocab == hparams["n_vocab"]
+    for text, ids in zip(said["texts"], said[name], strict=True):
+        assert encoder.encode(text) == ids
+        assert encoder.decode(ids) == text
+
+
+@pytest.mark.parametrize(
+    "name", set(MODELS) - {"plain", "old", "sharded", "float16", "bfloat16", "added_tokens"}
+)
+def test_each_field_of_the_configuration_matters(copied, name):
+    """Read as if it were not there, the same weights give other logits."""
+    answers, folder = np.load(FOLDERS / "answers.npz"), copied(name)
+    fields = ("layer_norm_epsilon", "scale_attn_weights", "scale_attn_by_inverse_layer_idx")
+    for field in fields:
+        before = json.loads((folder / "config.json").read_text("utf-8"))
+        if before[field] in (1e-5, True if field == "scale_attn_weights" else False):
+            continue
+        change_json(folder / "config.json", **{field: ...})
+        logits = compute(folder, answers[f"{name}/ids"])
+        assert np.abs(logits - answers[f"{name}/logits"]).max() > 1e-3 or before[field] == 1e-7
+        change_json(folder / "config.json", **before)
+
+
+def test_all_parameters_are_float32_and_read_only_and_mapped_where_they_can_be():
+    for name in MODELS:
+        _, hparams, params = load_encoder_hparams_and_params(FOLDERS / name)
+        assert set(hparams) == {"n_vocab", "n_ctx", "n_embd", "n_head", "n_layer"}
+        for array in leaves(params):
+            assert array.dtype == np.float32 and not array.flags.writeable
+    _, _, params = load_encoder_hparams_and_params(FOLDERS / "plain")
+    for array in leaves(params):
+        while not isinstance(array, np.memmap):
+            array = array.base
+
+
+def test_added_tokens_and_filled_up_embeddings_have_names():
+    encoder, hparams, _ = load_encoder_hparams_and_params(FOLDERS / "added_tokens")
+    assert (
+        encoder.decode(range(348, 354))
+        == "[PAD]<|user|><|unused350|><|unused351|><|unused352|><|unused353|>"
+    )
+    assert hparams["n_vocab"] == 354 and set(encoder.special) >= {
+        "[PAD]",
+        "<|user|>",
+        "<|endoftext|>",
+    }
+    assert encoder.encode("a<|user|>", allowed_special={"<|user|>"})[-1] == 349
+
+
+def test_merges_may_be_texts_as_older_tokenizers_have_them(copied):
+    said, folder = json.loads((FOLDERS / "answers.json").read_text("utf-8")), copied("old")
+    for name in ("vocab.json", "merges.txt"):
+        (folder / name).unlink()
+    os.replace(folder / "old_tokenizer.json", folder / "tokenizer.json")
+    encoder = load_encoder_hparams_and_params(folder)[0]
+    assert [encoder.encode(text) for text in said["texts"]] == said["old"]
+
+
+def test_added_tokens_may_be_in_a_file_of_their_own(copied):
+    folder = copied("old")
+    (folder / "added_tokens.json").write_text('{"[PAD]": 348}')
+    assert "349 tokens, where config.json says 348" in refuse(folder)
+    change_json(folder / "config.json", vocab_size=349)
+
+    def grow(tensors):
+        tensors["wte.weight"] = np.pad(tensors["wte.weight"], [(0, 1), (0, 0)])
+        del tensors["lm_head.weight"]
+
+    change_tensors(folder, grow)
+    encoder = load_encoder_hparams_and_params(folder)[0]
+    assert encoder.special == {"<|endoftext|>": 300, "[PAD]": 348}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model_type": "llama"}, 'model_type is "llama"'),
+        ({"model_type": ...}, "model_type is missing"),
+        ({"model_type": ["gpt2"]}, 'model_type is ["gpt2"]'),
+        ({"activation_function": "gelu"}, 'activation_function is "gelu"'),
+        ({"activation_function": "relu"}, 'activation_function is "relu"'),
+        ({"add_cross_attention": True}, "add_cross_attention is true"),
+        ({"quantization_config": {"bits": 4}}, 'quantization_config is {"bits": 4}'),
+        ({"scale_attn_weights": None}, "scale_attn_weights is null"),
+        ({"scale_attn_weights": 1}, "scale_attn_weights is 1"),
+        ({"scale_attn_by_inverse_layer_idx": "yes"}, 'scale_attn_by_inverse_layer_idx is "yes"'),
+        ({"tie_word_embeddings": 0}, "tie_word_embeddings is 0"),
+        ({"layer_norm_epsilon": 0}, "layer_norm_epsilon is 0"),
+        ({"layer_norm_epsilon": "1e-5"}, "layer_norm_epsilon is '1e-5'"),
+        ({"layer_norm_epsilon": float("nan")}, "layer_norm_epsilon is nan"),
+        ({"n_inner": 49}, "n_inner is 49: here it is at most 4 * n_embd, 48"),
+        ({"n_inner": 0}, "n_inner is 0"),
+        ({"n_inner": True}, "n_inner is True"),
+        ({"n_head": 5}, "n_embd 12 cannot be divided among n_head 5 heads"),
+        ({"n_embd": 12.0}, "n_embd is 12.0"),
+        ({"n_layer": -1}, "n_layer is -1"),
+        ({"n_positions": None}, "n_positions is missing"),
+    ],
+)
+def test_what_is_not_computed_here_is_refused_by_name_and_value(copied, changes, words):
+    folder = copied()
+    change_json(folder / "config.json", **changes)
+    assert words in refuse(folder)
+
+
+def test_what_does_not_change_the_result_is_no_obstacle(copied):
+    answers, folder = np.load(FOLDERS / "answers.npz"), copied()
+    change_json(
+        folder / "config.json",
+        activation_function="gelu_fast",
+        reorder_and_upcast_attn=True,
+        resid_pdrop=0.5,
+        n_inner=48,
+        n_positions=...,
+        n_ctx=16,
+        layer_norm_epsilon=...,
+        scale_attn_weights=...,
+        scale_attn_by_inverse_layer_idx=...,
+        tie_word_embeddings=...,
+        summary_type="mean",
+        use_cache=False,
+    )
+    logits = compute(folder, answers["plain/ids"])
+    assert np.array_equal(logits, compute(FOLDERS / "plain", answers["plain/ids"]))
+
+
+def test_what_older_files_leave_out_is_as_in_the_smallest_gpt2():
+    config = huggingface.parse_config('{"model_type": "gpt2"}')
+    assert config.hparams == dict(n_vocab=50257, n_ctx=1024, n_embd=768, n_head=12, n_layer=12)
+    assert config == huggingface.Config(config.hparams, 3072, 1e-5, True, False, True)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "null", '"gpt2"', "<html>", "[" * 100_000])
+def test_a_config_that_is_no_json_object_is_refused(text):
+    with pytest.raises(FolderError, match="JSON"):
+        huggingface.parse_config(text)
+
+
+def test_an_output_projection_of_its_own_is_refused(copied):
+    folder = copied("old")
+
+    def untie(tensors):
+        tensors["lm_head.weight"][3, 4] += 1e-3
+
+    change_tensors(folder, untie)
+    assert "lm_head.weight is not wte.weight (tie_word_embeddings is true)" in refuse(folder)
+
+
+def test_one_that_should_be_there_is_missed(copied):
+    folder = copied()
+    change_json(folder / "config.json", tie_word_embeddings=False)
+    assert "tie_word_embeddings is false, and there is no lm_head.weight" in refuse(folder)
+
+
+def test_one_that_equals_the_embedding_is_tied_whatever_is_said(copied):
+    folder = copied("old")
+    change_json(folder / "config.json", tie_word_embeddings=False)
+    answers = np.load(FOLDERS / "answers.npz")
+    assert np.allclose(compute(folder, answers["old/ids"]), answers["old/logits"], atol=1e-4)
+
+
+def rename(tensors, name, other):
+    tensors[other] = tensors.pop(name)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t: t.pop("transformer.wpe.weight"), "no tensor wpe.weight (of shape (16, 12))"),
+        (lambda t: t.update({"score.weight": t["transformer.ln_f.bias"]}), "such as score.weight"),
+        (lambda t: t.update({"h.0.x": t["transformer.ln_f.bias"]}), "such as h.0.x"),
+        (
+            lambda t: t.update({"ln_f.bias": t["transformer.ln_f.bias"]}),
+            "with and without transformer.",
+        ),
+        (
+            lambda t: t.update({"transformer.ln_f.bias": np.zeros(13, np.float32)}),
+            "ln_f.bias is of shape (13,), expected (12,)",
+        ),
+        (
+            lambda t: t.update({"transformer.ln_f.bias": np.zeros(12)}),
+            "ln_f.bias is float64, expected float32",
+        ),
+        (
+            lambda t: rename(t, "transformer.h.1.ln_1.bias", "transformer.h.2.ln_1.bias"),
+            "no tensor h.1.ln_1.bias",
+        ),
+    ],
+)
+def test_tensors_that_do_not_fit_are_named(copied, change, words):
+    folder = copied()
+    change_tensors(folder, change)
+    assert words in refuse(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model": {"type": "WordPiece", "vocab": {}}}, "'WordPiece'"),
+        ({"model": {"type": "Unigram"}}, "'Unigram'"),
+        ({"model": None}, "None"),
+        ({"pre_tokenizer": {"type": "Whitespace"}}, "'Whitespace'"),
+        ({"pre_tokenizer": None}, "pre_tokenizer"),
+        ({"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True}}, "add_prefix_space"),
+        (
+            {"pre_tokenizer": {"type": "ByteLevel", "use_regex": False}},
+            "use_regex False, not True",
+        ),
+        (
+            {
+                "pre_tokenizer": {
+                    "type": "Sequence",
+                    "pretokenizers": [{"type": "Digits"}, {"type": "ByteLevel"}],
+                }
+            },
+            "'Sequence'",
+        ),
+        ({"normalizer": {"type": "NFC"}}, "NFC"),
+        ({"post_processor": {"type": "X", "special_tokens": {"<s>": {}}}}, "post_processor"),
+        ({"added_tokens": [{"id": 3}]}, "added token"),
+        ({"added_tokens": 3}, "added_tokens"),
+        ({"added_tokens": [{"id": "x", "content": "<|endoftext|>"}]}, "has id 'x'"),
+        ({"added_tokens": [{"id": 3, "content": "<|endoftext|>"}]}, "have the same id, 3"),
+    ],
+)
+def test_tokenizers_that_are_not_gpt2s_are_refused(copied, change, words):
+    folder = copied()
+    change_json(folder / "tokenizer.json", **change)
+    line = refuse(folder)
+    assert words in line and "tokenizer.json" in line and "encoder.json" not in line
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("dropout", 0.1),
+        ("continuing_subword_prefix", "##"),
+        ("end_of_word_suffix", "</w>"),
+        ("byte_fallback", True),
+        ("ignore_merges", True),
+        ("merges", [["a", 1]]),
+        ("merges", ["a b c"]),
+        ("merges", [7]),
+        ("merges", {}),
+        ("merges", [["a b", "c"]]),
+        ("vocab", []),
+        ("vocab", {}),
+    ],
+)
+def test_so_are_their_models(copied, field, value):
+    folder = copied()
+    said = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    change_json(folder / "tokenizer.json", model=said["model"] | {field: value})
+    assert "tokenizer.json" in refuse(folder)
+
+
+def test_a_pre_tokenizer_may_be_a_sequence_of_one(copied):
+    folder = copied()
+    said = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    sequence = {"type": "Sequence", "pretokenizers": [said["pre_tokenizer"]]}
+    change_json(folder / "tokenizer.json", pre_tokenizer=sequence)
+    assert load_encoder_hparams_and_params(folder)[0].n_vocab == 348
+
+
+def test_a_vocabulary_of_two_files_is_checked_under_their_names(copied):
+    folder = copied("old")
+    merges = (folder / "merges.txt").read_text("utf-8")
+    (folder / "merges.txt").write_text(merges + "q z\n", "utf-8")
+    assert f"{folder / 'merges.txt'}: merge 'q z'" in refuse(folder)
+    (folder / "merges.txt").write_text(merges, "utf-8")
+    change_json(folder / "vocab.json", **{"<|endoftext|>": 3})
+    assert f"{folder / 'vocab.json'}: " in refuse(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "removed", "missing"),
+    [
+        ("plain", ["model.safetensors"], "missing are model.safetensors;"),
+        ("plain", ["tokenizer.json"], "missing are tokenizer.json, or vocab.json and merges.txt;"),
+        ("old", ["merges.txt"], "missing are merges.txt;"),
+        (
+            "sharded",
+            ["model-00002-of-00004.safetensors", "model-00004-of-00004.safetensors"],
+            "missing are model-00002-of-00004.safetensors, model-00004-of-00004.safetensors;",
+        ),
+    ],
+)
+def test_what_is_missing_is_said(copied, name, removed, missing):
+    folder = copied(name)
+    for file in removed:
+        (folder / file).unlink()
+    assert missing in refuse(folder)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {},
+        [],
+        {"a": "../plain/model.safetensors"},
+        {"a": "/etc/passwd"},
+        {"a": "model.bin"},
+        {"a": ".safetensors"},
+        {"a": 3},
+        {"a": "a\\b.safetensors"},
+        {"a": "x.safetensors\n"},
+    ],
+)
+def test_an_index_names_files_beside_it_and_no_others(copied, names):
+    folder = copied("sharded")
+    change_json(folder / "model.safetensors.index.json", weight_map=names)
+    assert "weight_map does not name" in refuse(folder)
+
+
+def test_a_tensor_that_is_in_two_files_is_refused(copied):
+    folder = copied("sharded")
+    first, second = (folder / f"model-0000{i}-of-00004.safetensors" for i in (1, 2))
+    write_safetensors(first, {**read_safetensors(first), **read_safetensors(second)})
+    assert "is in another file, too" in refuse(folder)
+
+
+def test_openais_layout_comes_first_where_both_are_there(copied, tiny_model):
+    folder = shutil.copytree(tiny_model, copied().parent / "both")
+    shutil.copytree(FOLDERS / "plain", folder, dirs_exist_ok=True)
+    assert (
+        load_encoder_hparams_and_params(folder)[1] == load_encoder_hparams_and_params(tiny_model)[1]
+    )
+
+
+def test_damage_to_small_files_is_one_line(copied):
+    """With a bit flipped or the end cut off they load the same, or are refused."""
+    for name, file in (("plain", "config.json"), ("sharded", "model.safetensors.index.json")):
+        folder = copied(name)
+        content, rng = (folder / file).read_bytes(), np.random.default_rng(1)
+        exact = leaves(load_encoder_hparams_and_params(folder)[2])
+        refused = 0
+        for place in rng.choice(len(content), 150, replace=False):
+            changed = bytearray(content)
+            changed[place] ^= 1 << int(rng.integers(8))
+            (folder / file).write_bytes(changed if place % 3 else content[:place])
+            try:
+                _, hparams, params = load_encoder_hparams_and_params(folder)
+            except ModelError as error:
+                assert "\n" not in str(error)
+                refused += 1
+                continue
+            if hparams["n_head"] == 2 and file != "config.json":
+                assert all(map(np.array_equal, leaves(params), exact))
+        assert refused > 20
