@@ -42,6 +42,7 @@ from files.released import (
 from files.safetensors import SafetensorsError
 from files.tf_checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from files.tf_names import find_tensors, name_tensors, nest_tensors
+from files.tree_names import flatten
 from files.whole import write_whole
 
 MODELS_DIR = Path(__file__).resolve().parent / "models"  # or $GPT2_MODELS_DIR
@@ -397,6 +398,29 @@ def save_model(folder, encoder, hparams, params, dtype=np.float32):
         **encoder_files(encoder, folder),
     }
     write_checkpoint(folder / "model.ckpt", name_tensors(tensors), beside=small_files)
+
+
+def map_model(model, models_dir=None):
+    """`encoder, hparams, weights` of a model as `load_encoder_hparams_and_params` finds it, the
+    weights as they lie in their files: {place in the tree, such as "blocks/0/ln_1/g": array}.
+
+    They are mapped and of their own type, float32 or float16; bfloat16, and what has to be computed
+    for the forward pass here (see files/huggingface.py), is float32. Raises ModelError.
+    """
+    folder = find_folder(model, models_dir)
+    hparams = load_hparams(folder)
+    encoder = load_encoder(folder, hparams)
+    if huggingface.is_huggingface(folder):
+        config, weights = map_safetensors(folder)
+        if not huggingface.is_plain(config):
+            weights = flatten(huggingface.nest_weights(weights, config))
+        return encoder, hparams, weights
+    prefix, tensors = map_weights(folder, hparams)
+    try:
+        verify_once(prefix)
+    except (CheckpointError, OSError) as error:
+        raise ModelError(why_unreadable(error, REFETCH_WEIGHTS)) from error
+    return encoder, hparams, find_tensors(tensors, shapes(hparams))
 
 
 def check_fits(params, dtype):

@@ -25,6 +25,8 @@ log.py           log.jsonl
 progress.py      the progress bar, and the lines above it
 signals.py       Ctrl-C and its like while training
 
+convert.py       what `python -m files.convert` does: a model as another kind of folder
+
 launch.py        from the first import to the exit status
 options.py       the parser that both programs use
 errors.py        how both end when something is wrong
@@ -40,7 +42,7 @@ OURS = "backward command_line encoder files gpt2_numpy look_inside train utils".
 
 
 def start(program):
-    """Run "generate" or "train" from this folder; return its exit status."""
+    """Run "generate", "train" or "convert" from this folder; return its exit status."""
     try:
         forget_namesakes()
         from command_line.launch import launch

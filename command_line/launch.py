@@ -20,10 +20,11 @@ from command_line.errors import (
 from files.messages import one_line
 
 OLDEST_PYTHON = (3, 11)
-PROGRAMS = {"generate": "gpt2_numpy.py", "train": "train.py"}
+PROGRAMS = {"generate": "gpt2_numpy.py", "train": "train.py", "convert": "files.convert"}
 PACKAGES = {  # numpy.random is imported by NumPy only when it is used
     "generate": ("numpy", "numpy.random", "regex"),
     "train": ("numpy", "numpy.random", "regex", "tqdm"),
+    "convert": ("numpy", "regex"),
 }
 
 
@@ -32,7 +33,7 @@ class StartError(Exception):
 
 
 def launch(program):
-    """Run "generate" or "train"; return its exit status.
+    """Run one of PROGRAMS; return its exit status.
 
     What it needs is imported here, so that whatever is missing, broken or interrupted is one line.
     """
@@ -55,7 +56,7 @@ def launch(program):
 
 
 def import_main(program):
-    """The function `main` of command_line/generate.py or train.py. StartError."""
+    """The function `main` of command_line/generate.py and its like. StartError."""
     if sys.version_info < OLDEST_PYTHON:
         raise StartError(
             "this is Python {}.{}, which is too old; run it with Python {}.{} or later".format(

@@ -286,6 +286,11 @@ def hf_name(name):
     return (name if "/" in name else f"{name}/weight").replace("/", ".")
 
 
+def is_plain(config):
+    """Whether the weights are what the forward pass here needs, as they are."""
+    return config[1:5] == (4 * config.hparams["n_embd"], EPSILON, True, False)
+
+
 def nest_weights(weights, config):
     """params, float32 and read-only, from what `find_weights` found."""
     params = unflatten({name: as_float32(array) for name, array in weights.items()})
@@ -345,3 +350,67 @@ def pad(array, n_more):
     padded = np.pad(array, [(0, n) for n in n_more])
     padded.flags.writeable = False
     return padded
+
+
+def format_folder(hparams, dtype, encoder, texts, card):
+    """{name: content} of all files but the weights of a folder that transformers opens.
+
+    dtype: the weights' type, such as "float32"
+    encoder, texts: the vocabulary, an Encoder, and the contents of its encoder.json and vocab.bpe
+    card: the content of README.md
+    """
+    config = {name: default for name, (default, *_) in FIELDS.items() if default is not None}
+    config |= {theirs: hparams[name] for name, theirs in SIZES.items()}
+    config |= {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "n_inner": None}
+    config |= {"layer_norm_epsilon": EPSILON, "reorder_and_upcast_attn": False, "dtype": dtype}
+    config |= {"bos_token_id": encoder.eot, "eos_token_id": encoder.eot}
+    end = None if encoder.eot is None else encoder.decoder[encoder.eot]
+    tokenizer_config = {
+        "tokenizer_class": "GPT2Tokenizer",
+        "add_prefix_space": False,
+        "model_max_length": hparams["n_ctx"],
+        **dict.fromkeys(("bos_token", "eos_token", "unk_token"), end),
+    }
+    contents = {
+        CONFIG: format_json(config),
+        TOKENIZER: format_json(describe_tokenizer(encoder)),
+        "tokenizer_config.json": format_json(tokenizer_config),
+        **dict(zip((VOCAB, MERGES), texts, strict=True)),
+        "README.md": card,
+    }
+    return {name: content.encode() for name, content in contents.items()}
+
+
+def format_json(value):
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def describe_tokenizer(encoder):
+    """What tokenizer.json says of an Encoder."""
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [
+            {"id": i, "content": token, **flags, "special": True}
+            for token, i in sorted(encoder.special.items(), key=lambda item: item[1])
+        ],
+        "normalizer": None,
+        "pre_tokenizer": byte_level | {"use_regex": True},
+        "post_processor": None,
+        "decoder": byte_level | {"use_regex": True},
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": "",
+            "end_of_word_suffix": "",
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": False,
+            "vocab": encoder.encoder,
+            "merges": encoder.bpe_merges,
+        },
+    }
