@@ -251,8 +251,9 @@ def load_encoder(folder, hparams):
     return encoder
 
 
-def load_huggingface_encoder(folder, n_vocab):
-    """The Encoder of a folder in Hugging Face's layout. Raises ModelError."""
+def load_huggingface_encoder(folder, n_vocab=None):
+    """The Encoder of a folder in Hugging Face's layout, see its `read_vocabulary`. Raises
+    ModelError."""
     try:
         return parse_encoder(*huggingface.read_vocabulary(folder, n_vocab))
     except (FolderError, OSError) as error:

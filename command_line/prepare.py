@@ -23,11 +23,19 @@ from command_line.run_state import (
 )
 from command_line.settings import CHANGEABLE, PRESETS, flatten_settings, nest_settings
 from encoder import EncoderError, get_encoder, train_bpe
+from files.huggingface import is_huggingface
 from files.memory import measure_memory, measure_resident
 from files.messages import notice, one_line, readable
 from files.openai_folder import is_outdated
 from train import TrainError, count_windows, init_params, learning_rate, new_moments
-from utils import SIZES, load_encoder_hparams_and_params, n_parameters, tree_map
+from utils import (
+    SIZES,
+    ModelError,
+    load_encoder_hparams_and_params,
+    load_huggingface_encoder,
+    n_parameters,
+    tree_map,
+)
 
 
 def begin_run(chosen):
@@ -71,11 +79,13 @@ def begin_run(chosen):
 def read_vocabulary(folder):
     """The Encoder of --vocab-from. TrainError."""
     try:
+        if is_huggingface(Path(folder)):
+            return load_huggingface_encoder(Path(folder))
         return get_encoder(folder)
-    except EncoderError as error:
+    except (EncoderError, ModelError, OSError) as error:
         raise TrainError(
             f"{one_line(error)}; give --vocab-from a folder that has a vocabulary's encoder.json "
-            "and vocab.bpe"
+            "and vocab.bpe, or tokenizer.json"
         ) from error
 
 

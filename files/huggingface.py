@@ -129,12 +129,13 @@ def parse_config(text):
     )
 
 
-def read_vocabulary(folder, n_vocab):
-    """The vocabulary of a folder whose model has n_vocab tokens: what OpenAI's encoder.json and
-    vocab.bpe would hold, two str.
+def read_vocabulary(folder, n_vocab=None):
+    """The vocabulary of a folder: what OpenAI's encoder.json and vocab.bpe would hold, two str.
 
-    Where it has fewer, as embeddings are filled up to a round number, the rest is called
-    <|unused50257|> and so on. FolderError that names the file, and OSError.
+    n_vocab: of the model. Where the vocabulary has fewer tokens, as embeddings are filled up to a
+        round number, the rest is called <|unused50257|> and so on; None adds none.
+
+    FolderError that names the file, and OSError.
     """
     file = vocabulary_files(folder)[0]
     try:
@@ -149,6 +150,7 @@ def read_vocabulary(folder, n_vocab):
             bpe_text = read_small(folder / file).decode("utf-8")
     except ValueError as error:
         raise FolderError(f"{folder / file}: {error}") from None
+    n_vocab = len(vocab) if n_vocab is None else n_vocab
     if len(vocab) > n_vocab:
         raise FolderError(f"{folder} has {len(vocab)} tokens, where {CONFIG} says {n_vocab}")
     unused = {f"<|unused{i}|>": i for i in range(len(vocab), n_vocab)}

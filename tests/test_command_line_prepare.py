@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -78,6 +79,23 @@ def test_fine_tuning_on_shorter_sequences_keeps_the_whole_context(story, trained
     assert hparams["n_ctx"] == 16
     assert np.array_equal(params["wpe"][8:], before["wpe"][8:])
     assert not np.array_equal(params["wpe"][:8], before["wpe"][:8])
+
+
+@pytest.mark.parametrize("name", ["plain", "old"])
+def test_vocabulary_and_weights_may_come_from_a_folder_of_hugging_faces(story, tmp_path, name):
+    source = Path(__file__).parent / "fixtures" / "huggingface" / name
+    encoder, hparams, params = load_encoder_hparams_and_params(source)
+    sizes = dict.fromkeys(SIZES)
+    begin = [story, "--out", tmp_path / "a", "--init-from", source]
+    options = make_options(**sizes, n_steps=1, lr=1e-30, weight_decay=0.0)
+    assert run_train(*begin, *options) == 0
+    found = load_encoder_hparams_and_params(tmp_path / "a")
+    assert found[0].encoder == encoder.encoder and found[1] == hparams
+    assert all(map(np.array_equal, leaves(found[2]), leaves(params)))
+    begin = [story, "--out", tmp_path / "b", "--vocab-from", source]
+    assert run_train(*begin, *make_options(n_vocab=None, n_steps=1)) == 0
+    found = load_encoder_hparams_and_params(tmp_path / "b")
+    assert found[0].bpe_merges == encoder.bpe_merges
 
 
 def test_documents_are_separated_by_the_one_token(story, tmp_path):
