@@ -364,6 +364,7 @@ def format_folder(hparams, dtype, encoder, texts, card):
     config = {name: default for name, (default, *_) in FIELDS.items() if default is not None}
     config |= {theirs: hparams[name] for name, theirs in SIZES.items()}
     config |= {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "n_inner": None}
+    config |= {"n_ctx": hparams["n_ctx"]}  # llama.cpp asks for the old name
     config |= {"layer_norm_epsilon": EPSILON, "reorder_and_upcast_attn": False, "dtype": dtype}
     config |= {"bos_token_id": encoder.eot, "eos_token_id": encoder.eot}
     end = None if encoder.eot is None else encoder.decoder[encoder.eot]

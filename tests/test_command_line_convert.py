@@ -85,10 +85,10 @@ def test_what_transformers_needs_to_know_is_there(tiny_model, tmp_path):
     exact = json.loads((FOLDERS / "plain" / "config.json").read_text("utf-8"))
     encoder, hparams, params = load_encoder_hparams_and_params(tiny_model)
     for name, value in config.items():
-        if name not in ("vocab_size", "n_positions", "n_embd", "n_head", "n_layer"):
+        if name not in ("vocab_size", "n_positions", "n_ctx", "n_embd", "n_head", "n_layer"):
             assert value == exact[name] or name.endswith("token_id"), name
     assert config["vocab_size"] == hparams["n_vocab"] and config["eos_token_id"] == encoder.eot
-    assert config["n_positions"] == hparams["n_ctx"] == about["model_max_length"]
+    assert config["n_positions"] == config["n_ctx"] == hparams["n_ctx"] == about["model_max_length"]
     assert about["eos_token"] == "<|endoftext|>" and about["add_prefix_space"] is False
     exact = json.loads((FOLDERS / "plain" / "tokenizer.json").read_text("utf-8"))
     assert set(tokenizer) == set(exact) and set(tokenizer["model"]) == set(exact["model"])
