@@ -117,9 +117,15 @@ def find_folder(model, models_dir=None):
             f"(or saves just now); {mend(folder)}"
         )
     if missing:
+        advice = "put them there, or give one of OpenAI's names to have its files downloaded"
+        if huggingface.is_pickled(folder):
+            advice = (
+                f"{huggingface.PICKLE} is not opened, as it could run any code: have transformers "
+                "load and save the model, which writes them"
+            )
         raise ModelError(
             f"{folder} is not a whole model folder: missing are {printable(', '.join(missing))}; "
-            "put them there, or give one of OpenAI's names to have its files downloaded"
+            f"{advice}"
         )
     if outdated:
         notice(

@@ -32,6 +32,7 @@ from files.safetensors import read_safetensors
 from files.tree_names import as_float32, find_tensor, flatten, refuse_left_over, unflatten
 
 CONFIG, WEIGHTS, WEIGHTS_INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+PICKLE = "pytorch_model.bin"  # the weights in an older format, a program for Python's pickle
 TOKENIZER, VOCAB, MERGES, ADDED = "tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json"
 
 SIZES = {  # transformers' names
@@ -78,17 +79,20 @@ def is_huggingface(folder):
     return is_file(folder / CONFIG) and not is_file(folder / "hparams.json")
 
 
+def is_pickled(folder):
+    """Whether a folder has its weights in a format that is not opened here, and in no other."""
+    names = (WEIGHTS, WEIGHTS_INDEX, "hparams.json")
+    return is_file(folder / PICKLE) and not any(is_file(folder / name) for name in names)
+
+
 def find_missing(folder):
     """The names of the files that a folder lacks to be a model. FolderError, OSError."""
-    missing = []
+    weights, vocabulary = [WEIGHTS], [VOCAB, MERGES]
     if is_file(folder / WEIGHTS_INDEX) and not is_file(folder / WEIGHTS):
-        missing += [name for name in list_shards(folder) if not is_file(folder / name)]
-    elif not is_file(folder / WEIGHTS):
-        missing.append(WEIGHTS)
-    if not is_file(folder / TOKENIZER):
-        missing += [name for name in (VOCAB, MERGES) if not is_file(folder / name)]
-        missing = [f"{TOKENIZER}, or {VOCAB} and {MERGES}"] if len(missing) == 2 else missing
-    return missing
+        weights = list_shards(folder)
+    if is_file(folder / TOKENIZER) or not any(is_file(folder / name) for name in vocabulary):
+        vocabulary = [TOKENIZER]
+    return [name for name in [*weights, *vocabulary] if not is_file(folder / name)]
 
 
 def read_config(folder):

@@ -347,7 +347,8 @@ def test_a_vocabulary_of_two_files_is_checked_under_their_names(copied):
     ("name", "removed", "missing"),
     [
         ("plain", ["model.safetensors"], "missing are model.safetensors;"),
-        ("plain", ["tokenizer.json"], "missing are tokenizer.json, or vocab.json and merges.txt;"),
+        ("plain", ["tokenizer.json"], "missing are tokenizer.json;"),
+        ("old", ["merges.txt", "model.safetensors"], "missing are model.safetensors, merges.txt;"),
         ("old", ["merges.txt"], "missing are merges.txt;"),
         (
             "sharded",
@@ -361,6 +362,13 @@ def test_what_is_missing_is_said(copied, name, removed, missing):
     for file in removed:
         (folder / file).unlink()
     assert missing in refuse(folder)
+
+
+def test_a_pickle_is_never_opened(copied):
+    folder = copied()
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'exit 3'\ntR.")
+    assert "pytorch_model.bin is not opened, as it could run any code: have" in refuse(folder)
 
 
 @pytest.mark.parametrize(
