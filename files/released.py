@@ -3,12 +3,11 @@
 What a model's parameters are and what memory it needs is known elsewhere, and passed in.
 """
 
-import errno
 import hashlib
 import os
 
-from files.download import DiskError, DownloadError, fetch_missing
-from files.messages import readable, why_unreadable
+from files.download import DiskError, DownloadError, explain_writing, fetch_missing
+from files.messages import readable
 from files.openai_folder import (
     DATA,
     FILES,
@@ -105,18 +104,12 @@ def fetch_released(model, folder, shapes, weights, memory):
 
 def explain_failure(error, url, folder):
     """The line that says why the files at url did not come into a folder, and what to do."""
-    elsewhere = "give another place with --models-dir or GPT2_MODELS_DIR"
-    if isinstance(error, DiskError):
-        return f"{error}; make room or {elsewhere}"
-    if isinstance(error, DownloadError):
-        mirror = "set GPT2_BASE_URL to a mirror"
-        if os.environ.get("GPT2_BASE_URL"):
-            mirror = "set GPT2_BASE_URL to another mirror, or unset it to ask OpenAI's server"
-        return (
-            f"{error}; run again later, or {mirror}, or put {', '.join(FILES)} from {url}/ into "
-            f"{folder} yourself"
-        )
-    if error.errno in (errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO):  # not the place's
-        return why_unreadable(error, "")
-    room = "" if isinstance(error, PermissionError) else "make room or "
-    return f"cannot write to {folder}: {error.strerror or error}; {room}{elsewhere}, then run again"
+    if isinstance(error, DiskError) or not isinstance(error, DownloadError):
+        return explain_writing(error, folder)
+    mirror = "set GPT2_BASE_URL to a mirror"
+    if os.environ.get("GPT2_BASE_URL"):
+        mirror = "set GPT2_BASE_URL to another mirror, or unset it to ask OpenAI's server"
+    return (
+        f"{error}; run again later, or {mirror}, or put {', '.join(FILES)} from {url}/ into "
+        f"{folder} yourself"
+    )
