@@ -180,7 +180,7 @@ def fetch(url, path, size=None, auth=None):
     bar = {"desc": path.name, "total": size, "unit": "B", "unit_scale": True, "initial": before}
     bar |= {"file": sys.stderr, "miniters": 1, "disable": None}  # None: unless it is no terminal
     with tqdm(**bar) as bar:
-        while size is None or size_of(part) != size:
+        while size is None or size_of(part) != size or not part.exists():
             began = time.monotonic()
             try:
                 fetch_rest(url, part, size, bar, auth)

@@ -684,6 +684,12 @@ def test_any_files_are_fetched_in_their_order_and_named(server, tmp_path, capfd)
     assert capfd.readouterr().err.count("fetching two") == 2
 
 
+def test_a_file_without_a_byte_in_it_is_a_file(server, tmp_path):
+    server.files["a"] = b""
+    fetching.fetch_files(server.url, tmp_path, {"a": 0}, lambda name, part: None)
+    assert (tmp_path / "a").read_bytes() == b"" and len(server.requests) == 1
+
+
 def test_a_file_that_fails_its_check_goes_with_its_partner(server, tmp_path):
     def check(name, part):
         if name == "b":
