@@ -4,6 +4,7 @@ import os
 from typing import NamedTuple
 
 from command_line.stream import write
+from files import hub
 from files.download import part_of, size_of
 from files.messages import one_line, printable, readable, why_unreadable
 from files.openai_folder import (
@@ -64,6 +65,11 @@ def find_models(folder):
         if looks_like_model(path) and not is_same(path, bundled):
             # A folder called tales is reached by its path: the name means the bundled model.
             models.append((str(path.absolute()) if path.name == BUNDLED else path.name, path))
+        models += [
+            (f"{path.name}/{inner.name}", inner)
+            for inner in list_folder(path)
+            if hub.is_model(inner)
+        ]
     return models
 
 
@@ -84,7 +90,8 @@ def looks_like_model(path):
     except OSError:  # no folder
         return False
     parts = {part_of(path / name).name for name in FILES}
-    return is_released(path.name) or bool(names & {*FILES, *parts})
+    is_openais = is_released(path.name) or bool(names & {*FILES, *parts})
+    return is_openais or hub.is_model(path)
 
 
 def is_same(path, other):
@@ -99,6 +106,8 @@ def describe_model(name, folder):
     """The row of a model: what its small files say, and their names and sizes."""
     row = Row(printable(name))
     try:
+        if hub.is_model(folder) and not is_released(name):
+            return describe_hugging_face(name, folder)
         row = row._replace(size=readable(sum_sizes(folder)))
         missing = find_missing(folder)
         if is_outdated(folder):
@@ -119,6 +128,13 @@ def describe_model(name, folder):
         return row._replace(state=one_line(error))
     except (OSError, ValueError) as error:
         return row._replace(state=why_unreadable(error, "fetch or copy it again"))
+
+
+def describe_hugging_face(name, folder):
+    """The row of a model in Hugging Face's layout. Raises OSError."""
+    size = readable(sum(path.stat().st_size for path in folder.iterdir()))
+    rest = f"incomplete; --model {name} fetches the rest" if hub.is_unfinished(folder) else ""
+    return Row(printable(name), size=size, state=printable(rest))
 
 
 def sum_sizes(folder):
