@@ -28,6 +28,14 @@ RELEASED = {
     "117M": (50257, 1024, 768, 12, 12),  # the first names of 124M and 355M, from before
     "345M": (50257, 1024, 1024, 16, 24),  # the parameters were counted with care
 }
+ON_THE_HUB = {  # the same weights, where Hugging Face keeps them
+    "124M": "openai-community/gpt2",
+    "355M": "openai-community/gpt2-medium",
+    "774M": "openai-community/gpt2-large",
+    "1558M": "openai-community/gpt2-xl",
+    "117M": "openai-community/gpt2",
+    "345M": "openai-community/gpt2-medium",
+}
 
 # SHA-256 of the vocabulary, which all of them share. Nothing else can tell that two merges have
 # changed places; with such a vocabulary the model would read other tokens than it was trained on.
@@ -97,19 +105,20 @@ def fetch_released(model, folder, shapes, weights, memory):
             f"disk, and {readable(memory)} of memory to run it",
         )
     except (DownloadError, OSError) as error:
-        raise DownloadError(explain_failure(error, url, folder)) from error
+        raise DownloadError(explain_failure(error, model, url, folder)) from error
     if DATA in fetched:
         note_verified(folder / "model.ckpt")
 
 
-def explain_failure(error, url, folder):
-    """The line that says why the files at url did not come into a folder, and what to do."""
+def explain_failure(error, model, url, folder):
+    """The line that says why a model's files at url did not come into a folder, and what to do."""
     if isinstance(error, DiskError) or not isinstance(error, DownloadError):
         return explain_writing(error, folder)
     mirror = "set GPT2_BASE_URL to a mirror"
     if os.environ.get("GPT2_BASE_URL"):
         mirror = "set GPT2_BASE_URL to another mirror, or unset it to ask OpenAI's server"
     return (
-        f"{error}; run again later, or {mirror}, or put {', '.join(FILES)} from {url}/ into "
+        f"{error}; run again later, or {mirror}, or give --model {ON_THE_HUB[model]}, which are "
+        f"the same weights on Hugging Face's Hub, or put {', '.join(FILES)} from {url}/ into "
         f"{folder} yourself"
     )
