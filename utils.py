@@ -2,7 +2,7 @@
 
 This file reads from the top down: how a name becomes a folder and the folder a model, what shapes a
 model's parameters have, how a model is written, whether the memory suffices for it, and fetching
-one of OpenAI's models that is not there. Formats and downloads are in files/.
+a model that is not there. Formats and downloads are in files/.
 """
 
 import difflib
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from encoder import EncoderError, format_encoder, get_encoder, parse_encoder
-from files import huggingface
+from files import hub, huggingface
 from files.download import DownloadError
 from files.memory import LowMemoryError, require_memory
 from files.messages import notice, one_line, printable, readable, why_unreadable
@@ -53,7 +53,7 @@ WORKING_MEMORY = 200 * 10**6  # bytes: Python, NumPy, the vocabulary, a long pro
 
 KNOWN_MODELS = (
     f"give one of {BUNDLED}, 124M, 355M, 774M, 1558M, or a folder with its path, such as "
-    "./my-model; --list shows what is here"
+    "./my-model, or OWNER/NAME on Hugging Face's Hub; --list shows what is here"
 )
 # What to do about a wrong file "checkpoint".
 REPAIR_CHECKPOINT = (
@@ -70,8 +70,9 @@ def load_encoder_hparams_and_params(model="tales", models_dir=None):
     """`encoder, hparams, params` of a model; one of OpenAI's is downloaded when it is not there.
 
     model: "tales", which comes with the code; one of OpenAI's names (see RELEASED), looked for in
-        models_dir/name; the path of a model folder; or the bare name of one in the current
-        directory or in models_dir
+        models_dir/name; the path of a model folder; the bare name of one in the current directory
+        or in models_dir; or "OWNER/NAME" or "OWNER/NAME@REVISION" on Hugging Face's Hub, which is
+        downloaded when there is no such folder
     models_dir: by default $GPT2_MODELS_DIR, or else "models" beside this file
 
     params are float32, nested like shapes(hparams), and read-only: views of the mapped file, which
@@ -106,6 +107,8 @@ def find_folder(model, models_dir=None):
         return folder if is_complete(folder) else download(model, models_dir)
 
     folder = MODELS_DIR / BUNDLED if model == BUNDLED else locate_folder(model, models_dir)
+    if hub.is_unfinished(folder) or (hub.parse_name(model) and hub.is_blank(folder)):
+        download_from_hub(model, folder, models_dir)
     try:
         missing = find_missing_files(folder)
     except (FolderError, OSError) as error:
@@ -149,12 +152,13 @@ def mend(folder):
 
 
 def locate_folder(model, models_dir):
-    """The folder that a path stands for, or a bare name such as "mine".
+    """The folder that a path stands for, or a bare name such as "mine", or a name on the Hub.
 
     A bare name, a str that begins with no dot or slash, such as "mine" or "mine/best", is looked
     for in the current directory first, then in models_dir. Where there is such a folder in both,
-    the first is taken that has all files of a model, and a notice says which one that is. Raises
-    ModelError.
+    the first is taken that has all files of a model, and a notice says which one that is. Where
+    there is none, and the Hub can have a model of this name, it is the folder in models_dir that
+    this will have. Raises ModelError.
     """
     if not os.fspath(model):
         raise ModelError(f"the name of the model is empty; {KNOWN_MODELS}")
@@ -164,6 +168,8 @@ def locate_folder(model, models_dir):
     if isinstance(model, str) and first not in ("", ".", "..") and not os.path.isabs(path):
         places.append(models_dir / path)
     folders = [place for place in places if is_folder(place)]
+    if not folders and hub.parse_name(model):
+        return models_dir / model
     if not folders:
         hint = suggest(path, models_dir)
         where = f" here or in {models_dir}" if len(places) > 1 else ""
@@ -490,3 +496,18 @@ def download(model, models_dir=None):
     except DownloadError as error:
         raise ModelError(str(error)) from error
     return folder
+
+
+def download_from_hub(model, folder, models_dir):
+    """Fetch what a folder lacks of a model on Hugging Face's Hub: see hub.fetch_model. Raises
+    ModelError, which says where else the model was looked for when nothing of it came."""
+    try:
+        hub.fetch_model(folder, hub.parse_name(model), lambda hparams: check_memory(model, hparams))
+    except DownloadError as error:
+        if is_folder(folder):
+            raise ModelError(str(error)) from error
+        hint = suggest(os.fspath(model), models_dir)
+        raise ModelError(
+            f"there is no folder {os.fspath(model)!r} here or in {models_dir}{hint}, so the Hub "
+            f"was asked: {error}; --list shows what is here"
+        ) from error

@@ -92,7 +92,8 @@ def add_sources(parser):
         "--model",
         metavar="NAME|FOLDER",
         help="tales, which comes with the code (default); 124M, 355M, 774M or 1558M, OpenAI's, "
-        "downloaded the first time; a folder, or its name in the models folder",
+        "downloaded the first time; a folder, or its name in the models folder; OWNER/NAME or "
+        "OWNER/NAME@REVISION on Hugging Face's Hub, downloaded the first time",
     )
     add(
         "--models-dir",

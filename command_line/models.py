@@ -4,6 +4,7 @@ import os
 from typing import NamedTuple
 
 from command_line.stream import write
+from files import hub
 from files.download import part_of, size_of
 from files.messages import one_line, printable, readable, why_unreadable
 from files.openai_folder import (
@@ -11,6 +12,7 @@ from files.openai_folder import (
     FILES,
     find_missing,
     find_prefix,
+    is_file,
     is_large,
     is_outdated,
     stat_files,
@@ -22,8 +24,10 @@ from utils import (
     MODELS_DIR,
     ModelError,
     check_released,
+    find_missing_files,
     load_encoder,
     load_hparams,
+    map_safetensors,
     map_weights,
     mend,
     models_folder,
@@ -64,6 +68,11 @@ def find_models(folder):
         if looks_like_model(path) and not is_same(path, bundled):
             # A folder called tales is reached by its path: the name means the bundled model.
             models.append((str(path.absolute()) if path.name == BUNDLED else path.name, path))
+        models += [
+            (f"{path.name}/{inner.name}", inner)
+            for inner in list_folder(path)
+            if hub.is_model(inner)
+        ]
     return models
 
 
@@ -84,7 +93,8 @@ def looks_like_model(path):
     except OSError:  # no folder
         return False
     parts = {part_of(path / name).name for name in FILES}
-    return is_released(path.name) or bool(names & {*FILES, *parts})
+    is_openais = is_released(path.name) or bool(names & {*FILES, *parts})
+    return is_openais or hub.is_model(path)
 
 
 def is_same(path, other):
@@ -99,6 +109,8 @@ def describe_model(name, folder):
     """The row of a model: what its small files say, and their names and sizes."""
     row = Row(printable(name))
     try:
+        if hub.is_model(folder) and not is_file(folder / "hparams.json"):
+            return describe_huggingface(name, folder)
         row = row._replace(size=readable(sum_sizes(folder)))
         missing = find_missing(folder)
         if is_outdated(folder):
@@ -119,6 +131,21 @@ def describe_model(name, folder):
         return row._replace(state=one_line(error))
     except (OSError, ValueError) as error:
         return row._replace(state=why_unreadable(error, "fetch or copy it again"))
+
+
+def describe_huggingface(name, folder):
+    """The row of a model in Hugging Face's layout. Raises ModelError, OSError and ValueError."""
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    row = Row(printable(name), size=readable(size))
+    if hub.is_unfinished(folder):
+        return row._replace(state=f"incomplete; --model {printable(name)} fetches the rest")
+    if missing := find_missing_files(folder):
+        return row._replace(state=describe_missing(name, folder, missing))
+    hparams = load_hparams(folder)
+    load_encoder(folder, hparams)
+    _, weights = map_safetensors(folder)
+    parameters, dtype = f"{n_parameters(hparams):,}", str(weights["ln_f/b"].dtype)
+    return row._replace(parameters=parameters, weights=dtype)
 
 
 def sum_sizes(folder):

@@ -7,15 +7,20 @@ part of): there is no other state to lose. Source: RFC 9110, section 14 (range r
 """
 
 import contextlib
+import errno
+import itertools
 import os
 import re
 import shutil
 import sys
 import threading
 import time
+from urllib.parse import urlsplit
 
 from files.lock import open_lock
-from files.messages import notice, one_line, readable
+from files.messages import notice, one_line, readable, why_unreadable
+
+LOCK = "download.lock"  # in a folder while files are downloaded into it
 
 SMALL_FILE = 16 * 2**20  # bytes: no file whose size is not known beforehand may be larger
 
@@ -26,6 +31,7 @@ ANSWER_TIMEOUT = 60  # seconds until the headers are there, redirections include
 SLOWEST, WINDOW = 1000, 60  # bytes a second, over so many seconds: less is as good as nothing
 ATTEMPTS = 6  # in a row without progress, before a download is given up
 FIRST_WAIT, LONGEST_WAIT = 1, 60  # seconds between two attempts: doubled each time, up to this
+REDIRECTS = 5  # in a row: more of them are taken for a circle
 LOCK_WAIT = 0.5  # seconds between two looks at another process's lock
 
 
@@ -35,6 +41,14 @@ class DownloadError(Exception):
 
 class DiskError(DownloadError):
     """There is too little room for the files: one line that says where, and how much they need."""
+
+
+class Refused(ValueError):
+    """A server's final answer is no file. status, headers: of this answer."""
+
+    def __init__(self, reason, response):
+        super().__init__(reason)
+        self.status, self.headers = response.status_code, response.headers
 
 
 class Interrupted(Exception):
@@ -50,6 +64,13 @@ class Interrupted(Exception):
 
 
 def fetch_missing(url, folder, sizes, check, partners, announcement):
+    """As fetch_files, in a folder that is made if there is none, and that only one process at a
+    time downloads into: of two the second waits, and finds the work done."""
+    with hold_lock(folder / LOCK):
+        return fetch_files(url, folder, sizes, check, partners, announcement)
+
+
+def fetch_files(url, folder, sizes, check, partners=(), announcement=None, auth=None):
     """Fetch those files that a folder lacks, each whole and checked: a list of their names.
 
     sizes: {name: bytes, or None where nobody knows beforehand}; each file is at url/name, and they
@@ -59,29 +80,42 @@ def fetch_missing(url, folder, sizes, check, partners, announcement):
     partners: {name: the file before it that it is checked with}; where two do not fit together,
         either may be wrong, and both are fetched again
     announcement: a notice, before anything is fetched
+    auth: see follow
 
-    The folder is made if there is none. Of two processes the second waits, and finds the work done.
-    Raises DownloadError, and OSError where the folder cannot be written to; after either, as after
-    Ctrl-C or a power cut, the same call goes on where this one stopped.
+    The folder's lock is held by the caller. Raises DownloadError, and OSError where the folder
+    cannot be written to; after either, as after Ctrl-C or a power cut, the same call goes on where
+    this one stopped.
     """
-    with hold_lock(folder / "download.lock"):
-        missing = [name for name in sizes if not (folder / name).is_file()]
-        if missing:
-            check_disk(folder, sizes)
+    missing = [name for name in sizes if not (folder / name).is_file()]
+    if missing:
+        check_disk(folder, sizes)
+        if announcement:
             notice(announcement)
-        for name in missing:
-            path = folder / name
-            try:
-                part = fetch(f"{url}/{name}", path, sizes[name])
-                check_part(check, part, path, partners)
-            except ValueError as error:
-                raise DownloadError(f"{url}/{name}: {one_line(error)}") from error
-            # A crash of the machine must not leave the name without the bytes.
-            with open(part, "rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(part, path)
-            etag_of(part).unlink(missing_ok=True)
+    for name in missing:
+        path = folder / name
+        try:
+            part = fetch(f"{url}/{name}", path, sizes[name], auth)
+            check_part(check, part, path, partners)
+        except ValueError as error:
+            raise DownloadError(f"{url}/{name}: {one_line(error)}") from error
+        # A crash of the machine must not leave the name without the bytes.
+        with open(part, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+        etag_of(part).unlink(missing_ok=True)
     return missing
+
+
+def explain_writing(error, folder):
+    """The line that says why files cannot be written into a folder (a DiskError or an OSError), and
+    what to do."""
+    elsewhere = "give another place with --models-dir or GPT2_MODELS_DIR"
+    if isinstance(error, DiskError):
+        return f"{error}; make room or {elsewhere}"
+    if error.errno in (errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO):  # not the place's
+        return why_unreadable(error, "")
+    room = "" if isinstance(error, PermissionError) else "make room or "
+    return f"cannot write to {folder}: {error.strerror or error}; {room}{elsewhere}, then run again"
 
 
 @contextlib.contextmanager
@@ -130,12 +164,12 @@ def check_part(check, part, path, partners):
         raise ValueError(problem)
 
 
-def fetch(url, path, size=None):
+def fetch(url, path, size=None, auth=None):
     """Download url into a .part file beside path, through interruptions: the .part's path.
 
-    size: of the whole file in bytes, where it is known beforehand. An attempt that takes the file
-    further than it has been, and that no slower than SLOWEST, starts the count of attempts anew.
-    Raises ValueError.
+    size: of the whole file in bytes, where it is known beforehand. auth: see follow. An attempt
+    that takes the file further than it has been, and that no slower than SLOWEST, starts the count
+    of attempts anew. Raises ValueError.
     """
     from tqdm import tqdm
 
@@ -146,10 +180,10 @@ def fetch(url, path, size=None):
     bar = {"desc": path.name, "total": size, "unit": "B", "unit_scale": True, "initial": before}
     bar |= {"file": sys.stderr, "miniters": 1, "disable": None}  # None: unless it is no terminal
     with tqdm(**bar) as bar:
-        while size is None or size_of(part) != size:
+        while size is None or size_of(part) != size or not part.exists():
             began = time.monotonic()
             try:
-                fetch_rest(url, part, size, bar)
+                fetch_rest(url, part, size, bar, auth)
                 break
             except Interrupted as fault:
                 further = size_of(part) - furthest
@@ -158,41 +192,40 @@ def fetch(url, path, size=None):
                 furthest = max(furthest, size_of(part))
                 if failures == ATTEMPTS or (fault.unreachable and furthest == before):
                     raise ValueError(str(fault)) from fault
-                wait = min(max(FIRST_WAIT * 2 ** (failures - 1), fault.wait), LONGEST_WAIT)
-                reason = one_line(f"{url}: {fault}")
-                bar.write(f"{reason}; trying again in {wait:.0f} s", file=sys.stderr)
-                time.sleep(wait)
+                wait_after(fault, failures, url, lambda line: bar.write(line, file=sys.stderr))
     return part
 
 
-def fetch_rest(url, part, size, bar):
+def wait_after(fault, failures, url, tell):
+    """Wait before the next attempt, after so many failed ones in a row, and tell why."""
+    wait = min(max(FIRST_WAIT * 2 ** (failures - 1), fault.wait), LONGEST_WAIT)
+    tell(one_line(f"{url}: {fault}") + f"; trying again in {wait:.0f} s")
+    time.sleep(wait)
+
+
+def fetch_rest(url, part, size, bar, auth=None):
     """Ask once for the bytes that a .part file lacks, and write them as they come.
 
     Raises Interrupted when another attempt may help, ValueError when not.
     """
-    import requests  # not at the top: a small model speaks sooner without
-
     have, version = resume_point(part, size)
-    try:
-        with ask(url, range_headers(have, version, size)) as response:
-            check_status(response, part)
-            start, total = body_range(response, part, have, version)
-            check_size(size, total)
-            bar.total = total or size
-            bar.update(start - bar.n)
-            if have > start:
-                reason = one_line(f"{url}: the server starts over from the beginning")
-                bar.write(reason, file=sys.stderr)
-            with open(part, "ab" if start else "wb") as file:
-                if start == 0:
-                    etag_of(part).write_text(version_of(response), "latin-1")
-                for chunk in receive(response):
-                    file.write(chunk)
-                    bar.update(len(chunk))
-                    if file.tell() > (size or SMALL_FILE):
-                        break
-    except requests.RequestException as error:
-        raise as_fault(error) from error
+    with ask(url, range_headers(have, version, size), auth) as response:
+        check_status(response, part)
+        start, total = body_range(response, part, have, version)
+        check_size(size, total)
+        bar.total = total or size
+        bar.update(start - bar.n)
+        if have > start:
+            reason = one_line(f"{url}: the server starts over from the beginning")
+            bar.write(reason, file=sys.stderr)
+        with open(part, "ab" if start else "wb") as file:
+            if start == 0:
+                etag_of(part).write_text(version_of(response), "latin-1")
+            for chunk in receive(response):
+                file.write(chunk)
+                bar.update(len(chunk))
+                if file.tell() > (size or SMALL_FILE):
+                    break
     n_bytes = size_of(part)
     if n_bytes > (size or SMALL_FILE):
         discard(part)
@@ -203,8 +236,24 @@ def fetch_rest(url, part, size, bar):
         )
 
 
-def ask(url, headers):
-    """The response to a GET, as soon as its headers are there. Interrupted when they take long.
+def look_up(url, auth=None):
+    """The response to a HEAD, through interruptions: what url's own server says of a file, or that
+    it is another server that has it. auth: see follow. Raises ValueError."""
+    for failures in itertools.count(1):
+        try:
+            with ask(url, {"Accept-Encoding": "identity"}, auth, "HEAD") as response:
+                if response.next is None:
+                    check_answer(response)
+                return response
+        except Interrupted as fault:
+            if failures == ATTEMPTS or fault.unreachable:
+                raise ValueError(str(fault)) from fault
+            wait_after(fault, failures, url, notice)
+
+
+def ask(url, headers, auth=None, method="GET"):
+    """The response to a request, as soon as its headers are there, at the end of redirections: see
+    follow. Raises Interrupted, also when they take long, and ValueError.
 
     A timeout of requests is about silence, and starts anew with every byte. So the answer is waited
     for in a thread; if it does not come, the thread is left to itself, with a connection that
@@ -217,9 +266,8 @@ def ask(url, headers):
     answer = Future()
 
     def get():
-        timeout = (CONNECT_TIMEOUT, READ_TIMEOUT)
         try:
-            answer.set_result(requests.get(url, headers=headers, stream=True, timeout=timeout))
+            answer.set_result(follow(url, headers, auth, method))
         except Exception as error:  # to be raised where the answer is waited for
             answer.set_exception(error)
 
@@ -232,6 +280,44 @@ def ask(url, headers):
     except TimeoutError:
         answer.add_done_callback(close_late)
         raise Interrupted(f"no whole answer came in {ANSWER_TIMEOUT} s") from None
+    except requests.RequestException as error:
+        raise as_fault(error) from error
+
+
+def follow(url, headers, auth, method):
+    """The response at the end of url's redirections; those before it are its history.
+
+    auth: called with each request, to add what only its server may see; None is requests' own
+    way, with the names and passwords in ~/.netrc
+
+    A HEAD goes as far as url's own server: that others have a file is what it says of it, and an
+    address that is signed may be so for GET alone. Raises requests' exceptions, and ValueError.
+    """
+    import requests  # not at the top: a small model speaks sooner without
+
+    timeout, hop, history = (CONNECT_TIMEOUT, READ_TIMEOUT), url, []
+    settings = dict(headers=headers, auth=auth, stream=True, timeout=timeout)
+    while True:
+        response = requests.request(method, hop, allow_redirects=False, **settings)
+        response.history = history
+        if response.next is None:
+            return response
+        hop = response.next.url
+        if method == "HEAD" and origin(hop) != origin(url):
+            return response
+        response.close()
+        if len(history) == REDIRECTS:
+            raise ValueError(f"more than {REDIRECTS} redirects in a row")
+        if urlsplit(response.url).scheme == "https" != urlsplit(hop).scheme:
+            raise ValueError("is redirected from https to an address without encryption")
+        history = [*history, response]
+
+
+def origin(url):
+    """(scheme, host, port) of an address: what says whether two are on the same server."""
+    parts = urlsplit(url)
+    default = {"http": 80, "https": 443}.get(parts.scheme)
+    return parts.scheme, parts.hostname, parts.port or default
 
 
 def close_late(answer):
@@ -310,16 +396,28 @@ def version_of(response):
 
 def check_status(response, part):
     """Raise Interrupted or ValueError unless the response has the file, or a range of it."""
-    status = response.status_code
-    answer = f"the server answered {status} {response.reason}"
-    if status == 416:  # our .part is as long as the file there, or longer: do not trust it
+    if response.status_code == 416:  # our .part is as long as the file there, or longer
         discard(part)
-        raise Interrupted(answer)
+        raise Interrupted(describe_answer(response))
+    check_answer(response)
+
+
+def describe_answer(response):
+    """What a server said, for a person."""
+    return f"the server answered {response.status_code} {response.reason}"
+
+
+def check_answer(response):
+    """Raise Interrupted or ValueError unless this is an answer that has a file."""
+    status, answer = response.status_code, describe_answer(response)
     if status in (408, 425, 429) or status >= 500:
         wait = response.headers.get("Retry-After", "")  # a number of seconds (or a date: ignored)
         raise Interrupted(answer, wait=float(wait) if wait.isdecimal() else 0.0)
+    if status in (401, 403) and response.history:
+        if origin(response.url) != origin(response.history[0].url):
+            raise Interrupted(f"{answer}; the link to it may have expired")
     if status not in (200, 206):
-        raise ValueError(answer)
+        raise Refused(answer, response)
     if response.headers.get("Content-Encoding", "identity") != "identity":
         raise ValueError("the server sends it compressed, unasked")
     if "text/html" in response.headers.get("Content-Type", ""):

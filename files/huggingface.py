@@ -32,6 +32,7 @@ from files.safetensors import read_safetensors
 from files.tree_names import as_float32, find_tensor, flatten, refuse_left_over, unflatten
 
 CONFIG, WEIGHTS, WEIGHTS_INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+MAX_SHARDS = 1000
 PICKLE = "pytorch_model.bin"  # the weights in an older format, a program for Python's pickle
 TOKENIZER, VOCAB, MERGES, ADDED = "tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json"
 
@@ -251,14 +252,25 @@ def map_tensors(folder):
 
 def list_shards(folder):
     """The names of the files that the weights lie in, by their index. FolderError and OSError."""
-    path = folder / WEIGHTS_INDEX
     try:
-        found = parse_json_object(read_small(path).decode("utf-8")).get("weight_map")
+        return parse_index(read_small(folder / WEIGHTS_INDEX).decode("utf-8"))
     except ValueError as error:
-        raise FolderError(f"{path}: {error}") from None
-    names = sorted(set(map(str, found.values()))) if isinstance(found, dict) else []
-    if not names or not all(re.fullmatch(r"[\w-][\w.-]*\.safetensors", name) for name in names):
-        raise FolderError(f"{path}: its weight_map does not name files of weights beside it")
+        raise FolderError(f"{folder / WEIGHTS_INDEX}: {error}") from None
+
+
+def parse_index(text):
+    """The names of files, sorted, in WEIGHTS_INDEX (str). FolderError; also where one could lead
+    out of the folder."""
+    weight_map = parse_json_object(text).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise FolderError("has no weight_map that says where each tensor is")
+    for name in weight_map.values():
+        plain = r"\w+([.-]\w+)*\.safetensors"  # as model-00001-of-00002.safetensors
+        if not isinstance(name, str) or len(name) > 200 or not re.fullmatch(plain, name, re.ASCII):
+            raise FolderError(f"names {name!r:.80}, which is no plain name of a .safetensors file")
+    names = sorted(set(weight_map.values()))
+    if len(names) > MAX_SHARDS:
+        raise FolderError(f"names {len(names)} files, more than {MAX_SHARDS}")
     return names
 
 

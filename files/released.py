@@ -3,12 +3,11 @@
 What a model's parameters are and what memory it needs is known elsewhere, and passed in.
 """
 
-import errno
 import hashlib
 import os
 
-from files.download import DiskError, DownloadError, fetch_missing
-from files.messages import readable, why_unreadable
+from files.download import DiskError, DownloadError, explain_writing, fetch_missing
+from files.messages import readable
 from files.openai_folder import (
     DATA,
     FILES,
@@ -28,6 +27,14 @@ RELEASED = {
     "1558M": (50257, 1024, 1600, 25, 48),
     "117M": (50257, 1024, 768, 12, 12),  # the first names of 124M and 355M, from before
     "345M": (50257, 1024, 1024, 16, 24),  # the parameters were counted with care
+}
+ON_THE_HUB = {  # the same weights, where Hugging Face keeps them
+    "124M": "openai-community/gpt2",
+    "355M": "openai-community/gpt2-medium",
+    "774M": "openai-community/gpt2-large",
+    "1558M": "openai-community/gpt2-xl",
+    "117M": "openai-community/gpt2",
+    "345M": "openai-community/gpt2-medium",
 }
 
 # SHA-256 of the vocabulary, which all of them share. Nothing else can tell that two merges have
@@ -98,25 +105,20 @@ def fetch_released(model, folder, shapes, weights, memory):
             f"disk, and {readable(memory)} of memory to run it",
         )
     except (DownloadError, OSError) as error:
-        raise DownloadError(explain_failure(error, url, folder)) from error
+        raise DownloadError(explain_failure(error, model, url, folder)) from error
     if DATA in fetched:
         note_verified(folder / "model.ckpt")
 
 
-def explain_failure(error, url, folder):
-    """The line that says why the files at url did not come into a folder, and what to do."""
-    elsewhere = "give another place with --models-dir or GPT2_MODELS_DIR"
-    if isinstance(error, DiskError):
-        return f"{error}; make room or {elsewhere}"
-    if isinstance(error, DownloadError):
-        mirror = "set GPT2_BASE_URL to a mirror"
-        if os.environ.get("GPT2_BASE_URL"):
-            mirror = "set GPT2_BASE_URL to another mirror, or unset it to ask OpenAI's server"
-        return (
-            f"{error}; run again later, or {mirror}, or put {', '.join(FILES)} from {url}/ into "
-            f"{folder} yourself"
-        )
-    if error.errno in (errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO):  # not the place's
-        return why_unreadable(error, "")
-    room = "" if isinstance(error, PermissionError) else "make room or "
-    return f"cannot write to {folder}: {error.strerror or error}; {room}{elsewhere}, then run again"
+def explain_failure(error, model, url, folder):
+    """The line that says why a model's files at url did not come into a folder, and what to do."""
+    if isinstance(error, DiskError) or not isinstance(error, DownloadError):
+        return explain_writing(error, folder)
+    mirror = "set GPT2_BASE_URL to a mirror"
+    if os.environ.get("GPT2_BASE_URL"):
+        mirror = "set GPT2_BASE_URL to another mirror, or unset it to ask OpenAI's server"
+    return (
+        f"{error}; run again later, or {mirror}, or give --model {ON_THE_HUB[model]}, which are "
+        f"the same weights on Hugging Face's Hub, or put {', '.join(FILES)} from {url}/ into "
+        f"{folder} yourself"
+    )

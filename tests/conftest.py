@@ -1,10 +1,16 @@
 """Fixtures that several test files share."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+# A name that is no folder is asked for on Hugging Face's Hub: nothing listens on this port.
+os.environ["HF_ENDPOINT"] = "http://127.0.0.1:1"
+os.environ["NO_PROXY"] = "*"
+os.environ.pop("HF_TOKEN", None)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -117,23 +123,39 @@ def files(tmp_path_factory):
 
 
 @pytest.fixture
-def server(files, monkeypatch):
-    """A server of this model under the name of 124M, and a download that is in a hurry."""
-    from file_server import Server
+def hurried(monkeypatch):
+    """A download that is in a hurry."""
     from files import download as fetching
-    from files import released
-    from helpers import HPARAMS, vocabulary_digests
 
-    server = Server(dict(files))
-    monkeypatch.setenv("GPT2_BASE_URL", f"{server.url}/models/")
-    monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setattr(released, "RELEASED", {"124M": tuple(HPARAMS.values())})
-    monkeypatch.setattr(released, "VOCABULARY", vocabulary_digests(files))
     monkeypatch.setattr(fetching, "CHUNK", 1000)
     monkeypatch.setattr(fetching, "READ_TIMEOUT", 0.2)
     monkeypatch.setattr(fetching, "ATTEMPTS", 3)
     monkeypatch.setattr(fetching, "FIRST_WAIT", 0.001)
     monkeypatch.setattr(fetching, "LONGEST_WAIT", 0.01)
     monkeypatch.setattr(fetching, "LOCK_WAIT", 0.01)
+
+
+@pytest.fixture
+def server(files, monkeypatch, hurried):
+    """A server of this model under the name of 124M, and a download that is in a hurry."""
+    from file_server import Server
+    from files import released
+    from helpers import HPARAMS, vocabulary_digests
+
+    server = Server(dict(files))
+    monkeypatch.setenv("GPT2_BASE_URL", f"{server.url}/models/")
+    monkeypatch.setattr(released, "RELEASED", {"124M": tuple(HPARAMS.values())})
+    monkeypatch.setattr(released, "VOCABULARY", vocabulary_digests(files))
     yield server
     server.close()
+
+
+@pytest.fixture
+def a_hub(monkeypatch, hurried):
+    """Hugging Face's Hub, with a small repository, and a download that is in a hurry."""
+    from hub_server import Hub
+
+    hub = Hub()
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    yield hub
+    hub.close()

@@ -32,12 +32,10 @@ class Server:
             server_of_files = outer
 
             def do_GET(self):
-                name = self.path.rpartition("/")[2]
-                outer.requests.append((name, self.headers))
-                faults = outer.faults.get(name, [])
-                answer = faults.pop(0) if faults else serve
                 with contextlib.suppress(ConnectionError):
-                    answer(self, outer.files[name])
+                    outer.answer(self)
+
+            do_HEAD = do_GET
 
             def log_message(self, *args):
                 pass
@@ -47,6 +45,14 @@ class Server:
         self.http.handle_error = lambda *args: None  # a client that hangs up is none
         self.url = f"http://127.0.0.1:{self.http.server_port}"
         threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
+
+    def answer(self, handler):
+        """Answer a request, which is noted."""
+        name = handler.path.rpartition("/")[2]
+        self.requests.append((name, handler.headers))
+        faults = self.faults.get(name, [])
+        answer = faults.pop(0) if faults else serve
+        answer(handler, self.files[name])
 
     def ranges(self, name):
         """The Range header (or None) of each request for a file."""
@@ -75,21 +81,23 @@ def send(handler, status, body=b"", length=None, **headers):
     for name, value in headers.items():
         handler.send_header(name.replace("_", "-"), str(value))
     handler.end_headers()
-    handler.wfile.write(body)
+    if handler.command != "HEAD":
+        handler.wfile.write(body)
 
 
-def serve(handler, body):
+def serve(handler, body, ETag=None, **headers):
     """What a good server does, ranges and If-Range included."""
-    etag = handler.server_of_files.etag
+    etag = ETag or handler.server_of_files.etag
     span = re.fullmatch(r"bytes=(\d+)-(\d*)", handler.headers.get("Range", ""))
     if not span or handler.headers.get("If-Range", etag) != etag:
-        send(handler, 200, body, ETag=etag)
+        send(handler, 200, body, ETag=etag, **headers)
     elif int(span[1]) >= len(body):
         send(handler, 416, Content_Range=f"bytes */{len(body)}")
     else:
         start, stop = int(span[1]), int(span[2] or len(body) - 1) + 1
         content_range = f"bytes {start}-{stop - 1}/{len(body)}"
-        send(handler, 206, body[start:stop], ETag=etag, Content_Range=content_range)
+        headers |= {"ETag": etag, "Content_Range": content_range}
+        send(handler, 206, body[start:stop], **headers)
 
 
 def cut(n, answer=serve):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,12 @@ import pytest
 import utils
 from command_line import models
 from command_line.models import write_models
-from files import openai_folder, released, tf_names
+from files import hub, openai_folder, released, tf_names
 from files.download import part_of
 from files.openai_folder import DATA, FILES, INDEX, note_verified
 from files.tf_checkpoint import Checkpoint
 from helpers import HPARAMS, make_model, make_tensors, vocabulary_digests
+from hub_server import COMMITS, REPOSITORY, model_of_transformers
 from utils import ModelError, load_encoder_hparams_and_params
 
 
@@ -230,6 +232,27 @@ def test_the_size_is_that_of_the_model_and_not_of_its_training(listed, tmp_path)
     (tmp_path / "a" / "training.npz").write_bytes(bytes(10**7))
     (tmp_path / "a" / "vocab.bpe.tmp").write_bytes(bytes(10**7))
     assert listed()["a"] == before
+
+
+def test_models_from_the_hub(listed, tmp_path, a_hub):
+    a_hub.commits[COMMITS[0]] = model_of_transformers()
+    make_model(tmp_path / "mine")
+    utils.find_folder(REPOSITORY, tmp_path)
+    shutil.copytree(tmp_path / REPOSITORY, tmp_path / "by-hand")
+    (tmp_path / "by-hand" / hub.NOTE).unlink()
+    part = tmp_path / "else" / "part"
+    shutil.copytree(tmp_path / REPOSITORY, part)
+    os.rename(part / hub.WEIGHTS, part_of(part / hub.WEIGHTS))
+    (tmp_path / "else" / "notes").mkdir()
+    (tmp_path / "else" / "file").write_text("no folder")
+    a_hub.close()
+    lines = listed()
+    assert list(lines) == ["tales", "by-hand", "else/part", "mine", REPOSITORY, ""]
+    assert lines[REPOSITORY].split() == [REPOSITORY, "8,160", "0.0", "MB", "float32"]
+    assert lines["by-hand"].split() == ["by-hand", "8,160", "0.0", "MB", "float32"]
+    assert lines["else/part"].endswith("incomplete; --model else/part fetches the rest")
+    (tmp_path / "by-hand" / "dangling").symlink_to(tmp_path / "nowhere")
+    assert "by-hand/dangling: No such file or directory" in listed()["by-hand"]
 
 
 def test_a_vocabulary_that_is_none_is_said(listed, tmp_path):

@@ -1,6 +1,7 @@
 """Downloads survive a hostile server, and nothing wrong gets the name of a model's file."""
 
 import errno
+import io
 import json
 import os
 import re
@@ -19,7 +20,17 @@ import requests
 import urllib3
 
 import utils
-from file_server import TOO_LATE, assert_complete, cut, refusal, send, serve, stall_after, status
+from file_server import (
+    TOO_LATE,
+    Server,
+    assert_complete,
+    cut,
+    refusal,
+    send,
+    serve,
+    stall_after,
+    status,
+)
 from files import download as fetching
 from files import released
 from files.lock import try_lock
@@ -299,9 +310,100 @@ def test_other_answers_are_final(server, tmp_path, code):
 def test_a_redirection_is_followed_but_not_in_circles(server, files, tmp_path):
     there = {"Location": f"{server.url}/elsewhere/hparams.json"}
     server.faults["hparams.json"] = [lambda handler, body: send(handler, 302, **there)] * 99
-    assert "redirects" in refusal(tmp_path)
-    server.faults["hparams.json"] = [lambda handler, body: send(handler, 302, **there)]
+    assert "hparams.json: more than 5 redirects in a row" in refusal(tmp_path)
+    assert len(server.requests) == 6
+    server.faults["hparams.json"] = [lambda handler, body: send(handler, 302, **there)] * 5
     assert_complete(download("124M", tmp_path), files)
+
+
+@pytest.fixture
+def elsewhere(server):
+    """The same files on another server, on another port and under another name."""
+    other = Server(dict(server.files))
+    other.url = other.url.replace("127.0.0.1", "localhost")
+    yield other
+    other.close()
+
+
+def redirect_to(url, status=302):
+    return lambda handler, body: send(handler, status, Location=url)
+
+
+@pytest.mark.parametrize("code", [401, 403])
+def test_a_link_to_another_server_that_has_expired_is_asked_for_again(
+    server, elsewhere, files, tmp_path, capfd, code
+):
+    server.faults[DATA] = [redirect_to(f"{elsewhere.url}/signed/{DATA}")] * 2
+    elsewhere.faults[DATA] = [cut(5000), status(code)]
+    assert_complete(download("124M", tmp_path), files)
+    assert server.starts(DATA) == [0, 5000, 5000] and elsewhere.starts(DATA) == [0, 5000]
+    assert "; the link to it may have expired; trying again in" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("hop", "is_refused"),
+    [("http://there/x", True), ("https://there/x", False), ("/x", False), ("//there/x", False)],
+)
+def test_encryption_is_not_left_for_an_address_without_it(monkeypatch, hop, is_refused):
+    asked = []
+
+    def send_prepared(self, request, **settings):
+        asked.append(request.url)
+        response = requests.Response()
+        response.status_code, response.url, response.request = 302, request.url, request
+        response.raw = io.BytesIO()
+        if len(asked) == 1:
+            response.headers["Location"] = hop
+        return response
+
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", send_prepared)
+    if is_refused:
+        with pytest.raises(ValueError, match="redirected from https to an address without"):
+            fetching.follow("https://here/", {}, None, "GET")
+    else:
+        fetching.follow("https://here/", {}, None, "GET")
+    assert len(asked) == (1 if is_refused else 2)
+
+
+def test_every_request_of_a_redirection_is_authorised_by_itself(server, elsewhere, tmp_path):
+    seen = []
+
+    def authorise(request):
+        seen.append(request.url)
+        request.headers["Authorization"] = f"the {len(seen)}th"
+        return request
+
+    first, second, third = f"{server.url}/a/a", f"{server.url}/b/a", f"{elsewhere.url}/a"
+    server.files["a"] = elsewhere.files["a"] = b"the file"
+    server.faults["a"] = [redirect_to("/b/a", 307), redirect_to(third)]
+    fetching.fetch_files(f"{server.url}/a", tmp_path, {"a": 8}, lambda *_: None, auth=authorise)
+    assert (tmp_path / "a").read_bytes() == b"the file" and seen == [first, second, third]
+    sent = [headers["Authorization"] for _, headers in server.requests + elsewhere.requests]
+    assert sent == ["the 1th", "the 2th", "the 3th"]
+
+
+def test_what_a_server_says_of_a_file_is_asked_of_itself_alone(server, elsewhere, capfd):
+    url = f"{server.url}/a/{DATA}"
+    server.faults[DATA] = [
+        status(503),
+        redirect_to(f"/b/{DATA}", 307),
+        redirect_to(f"{elsewhere.url}/{DATA}"),
+    ]
+    response = fetching.look_up(url)
+    assert response.next.url == f"{elsewhere.url}/{DATA}" and response.status_code == 302
+    assert [hop.url for hop in response.history] == [url] and elsewhere.requests == []
+    assert capfd.readouterr().err == (
+        f"{url}: the server answered 503 Service Unavailable; trying again in 0 s\n"
+    )
+    assert len(fetching.look_up(url).content) == 0 and len(server.requests) == 4
+    server.faults[DATA] = [status(503)] * 99
+    with pytest.raises(ValueError, match="answered 503"):
+        fetching.look_up(url)
+    assert len(server.requests) == 4 + fetching.ATTEMPTS
+    server.faults[DATA] = [status(404, X_Why="gone")]
+    with pytest.raises(fetching.Refused, match="answered 404") as caught:
+        fetching.look_up(url)
+    assert caught.value.status == 404 and caught.value.headers["x-why"] == "gone"
 
 
 @pytest.mark.parametrize("n", [0, 20_000])
@@ -580,6 +682,12 @@ def test_any_files_are_fetched_in_their_order_and_named(server, tmp_path, capfd)
     (tmp_path / "made" / "a").unlink()
     assert fetch_two(server, tmp_path / "made", check) == ["a"]
     assert capfd.readouterr().err.count("fetching two") == 2
+
+
+def test_a_file_without_a_byte_in_it_is_a_file(server, tmp_path):
+    server.files["a"] = b""
+    fetching.fetch_files(server.url, tmp_path, {"a": 0}, lambda name, part: None)
+    assert (tmp_path / "a").read_bytes() == b"" and len(server.requests) == 1
 
 
 def test_a_file_that_fails_its_check_goes_with_its_partner(server, tmp_path):

@@ -13,6 +13,7 @@ from file_server import assert_complete, refusal
 from files import download as fetching
 from files import openai_folder, released
 from files.download import DiskError, DownloadError
+from files.hub import parse_name
 from files.openai_folder import DATA, FILES, INDEX, FolderError
 from files.released import (
     check_openai_vocabulary,
@@ -48,7 +49,8 @@ def test_sizes_are_the_callers_and_a_failure_says_where_the_files_are(
         fetch_released("124M", tmp_path, shapes(HPARAMS), *sizes)
     assert str(caught.value) == (
         f"{url}/vocab.bpe: is not OpenAI's vocab.bpe: its SHA-256 is another; run again later, or "
-        "set GPT2_BASE_URL to another mirror, or unset it to ask OpenAI's server, or put "
+        "set GPT2_BASE_URL to another mirror, or unset it to ask OpenAI's server, or give --model "
+        "openai-community/gpt2, which are the same weights on Hugging Face's Hub, or put "
         f"{', '.join(FILES)} from {url}/ into {tmp_path} yourself"
     )
     server.files["vocab.bpe"] = files["vocab.bpe"]
@@ -76,7 +78,18 @@ def test_sizes_are_the_callers_and_a_failure_says_where_the_files_are(
 )
 def test_a_failure_says_what_to_do(monkeypatch, error, line):
     monkeypatch.delenv("GPT2_BASE_URL", raising=False)
-    assert explain_failure(error, "http://there", "here").startswith(line)
+    assert explain_failure(error, "124M", "http://there", "here").startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [("124M", ""), ("355M", "-medium"), ("774M", "-large"), ("1558M", "-xl"), ("117M", "")],
+)
+def test_where_openais_server_is_gone_the_same_weights_are_elsewhere(model, name):
+    line = explain_failure(DownloadError("gone"), model, "http://there", "here")
+    assert f", or give --model openai-community/gpt2{name}, which are the same weights on" in line
+    assert parse_name(released.ON_THE_HUB[model])
+    assert released.RELEASED.keys() == released.ON_THE_HUB.keys()
 
 
 def test_the_pinned_vocabulary_is_openais(shared, tmp_path):

@@ -149,7 +149,6 @@ def test_an_empty_name_is_no_model_and_an_empty_models_dir_no_folder(tmp_path, m
         ("124m", "124M"),
         ("124", "124M"),
         ("gpt2-124M", "124M"),
-        ("models/1558", "1558M"),
         ("TALES", "tales"),
         ("tale", "tales"),
         ("fables", "Fable"),
@@ -164,6 +163,15 @@ def test_a_name_that_is_nearly_right_is_answered_with_the_right_one(tmp_path, mo
     assert (
         f"there is no model {model!r} here or in {tmp_path} (did you mean {meant}?); give one of "
     ) in refusal(model, tmp_path)
+
+
+def test_a_path_that_is_nearly_right_is_answered_so_after_the_hub_was_asked(
+    tmp_path,
+):
+    assert refusal("models/1558", tmp_path).startswith(
+        f"there is no folder 'models/1558' here or in {tmp_path} (did you mean 1558M?), so the Hub "
+        "was asked: http://127.0.0.1:1/models/1558/resolve/main/config.json: "
+    )
 
 
 @pytest.mark.parametrize("model", ["small", "xl", "no/such/folder", "x" * 5000])
