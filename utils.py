@@ -33,13 +33,14 @@ from files.openai_folder import (
     verify_once,
 )
 from files.released import (
+    ON_THE_HUB,
     RELEASED,
     check_openai_vocabulary,
     fetch_released,
     is_released,
     released_hparams,
 )
-from files.safetensors import SafetensorsError
+from files.safetensors import SafetensorsError, UnsupportedTypeError
 from files.tf_checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from files.tf_names import find_tensors, name_tensors, nest_tensors
 from files.tree_names import flatten
@@ -107,12 +108,15 @@ def find_folder(model, models_dir=None):
         return folder if is_complete(folder) else download(model, models_dir)
 
     folder = MODELS_DIR / BUNDLED if model == BUNDLED else locate_folder(model, models_dir)
-    if hub.is_unfinished(folder) or (hub.parse_name(model) and hub.is_blank(folder)):
+    is_of_hub = hub.parse_name(model) and folder == models_dir / model and hub.is_blank(folder)
+    if hub.is_unfinished(folder) or is_of_hub:
         download_from_hub(model, folder, models_dir)
     try:
         missing = find_missing_files(folder)
     except (FolderError, OSError) as error:
-        raise ModelError(why_unreadable(error, REPAIR_CHECKPOINT)) from error
+        is_openai = not huggingface.is_huggingface(folder)
+        advice = REPAIR_CHECKPOINT if is_openai else "fetch or copy it again"
+        raise ModelError(why_unreadable(error, advice)) from error
     outdated = is_outdated(folder)
     if missing and outdated:
         raise ModelError(
@@ -121,11 +125,13 @@ def find_folder(model, models_dir=None):
         )
     if missing:
         advice = "put them there, or give one of OpenAI's names to have its files downloaded"
-        if huggingface.is_pickled(folder):
+        if other := huggingface.find_other_weights(folder):
             advice = (
-                f"{huggingface.PICKLE} is not opened, as it could run any code: have transformers "
-                "load and save the model, which writes them"
+                f"{other} is not opened here, where nothing is that could run code: have "
+                "transformers load and save the model, which writes model.safetensors"
             )
+        elif huggingface.is_huggingface(folder):
+            advice = "put them there"
         raise ModelError(
             f"{folder} is not a whole model folder: missing are {printable(', '.join(missing))}; "
             f"{advice}"
@@ -168,8 +174,10 @@ def locate_folder(model, models_dir):
     if isinstance(model, str) and first not in ("", ".", "..") and not os.path.isabs(path):
         places.append(models_dir / path)
     folders = [place for place in places if is_folder(place)]
-    if not folders and hub.parse_name(model):
+    if not folders and hub.parse_name(model) and not os.path.isfile(path):
         return models_dir / model
+    if os.path.isfile(path):
+        raise ModelError(f"{path} is a file; give the folder that it is in")
     if not folders:
         hint = suggest(path, models_dir)
         where = f" here or in {models_dir}" if len(places) > 1 else ""
@@ -208,7 +216,10 @@ def suggest(path, models_dir):
     except OSError:
         folders = []
     names = {name.lower(): name for name in [*folders, BUNDLED, *RELEASED]}
+    on_the_hub = {name.split("/")[1]: name for name in ON_THE_HUB.values()}
     wanted = os.path.basename(os.path.normpath(path)).lower()
+    if wanted in on_the_hub and wanted not in names:
+        return f" (did you mean {on_the_hub[wanted]}?)"
     similar = difflib.get_close_matches(wanted, names, n=1)
     return f" (did you mean {printable(names[similar[0]])}?)" if similar else ""
 
@@ -234,16 +245,18 @@ def load_hparams(folder):
     Other keys in the file are left out. Raises ModelError.
     """
     path = Path(folder) / "hparams.json"
+    is_huggingface = huggingface.is_huggingface(Path(folder))
     try:
-        if huggingface.is_huggingface(Path(folder)):
+        if is_huggingface:
             return huggingface.read_config(Path(folder)).hparams
         return parse_hparams(read_small(path).decode("utf-8"))
     except OSError as error:
         raise ModelError(why_unreadable(error, "")) from error
-    except huggingface.ConfigError as error:
+    except huggingface.UnsupportedError as error:
         raise ModelError(one_line(error)) from error
     except ValueError as error:
-        raise ModelError(f"{path}: {one_line(error)}; fetch or copy it again") from error
+        place = "" if is_huggingface else f"{path}: "
+        raise ModelError(f"{place}{one_line(error)}; fetch or copy it again") from error
 
 
 def load_encoder(folder, hparams):
@@ -267,14 +280,23 @@ def load_huggingface_encoder(folder, n_vocab=None):
     """The Encoder of a folder in Hugging Face's layout, see its `read_vocabulary`. Raises
     ModelError."""
     try:
-        return parse_encoder(*huggingface.read_vocabulary(folder, n_vocab))
+        encoder = parse_encoder(*huggingface.read_vocabulary(folder, n_vocab))
+        end = huggingface.read_end(folder)
+        if encoder.eot is None and end in encoder.special.values():
+            encoder.eot = end
+        return encoder
+    except huggingface.UnsupportedError as error:
+        raise ModelError(one_line(error)) from error
     except (FolderError, OSError) as error:
         raise ModelError(why_unreadable(error, "fetch or copy it again")) from error
     except EncoderError as error:
         vocab, merges = huggingface.vocabulary_files(folder)
         file = merges if error.file == "vocab.bpe" else vocab
         problem = one_line(error.problem).replace("encoder.json", vocab)
-        raise ModelError(f"{folder / file}: {problem}; fetch or copy it again") from error
+        raise ModelError(
+            f"{folder / file}: {problem}; if this is an added token, only such as <pad> and [PAD] "
+            "are read here, else fetch or copy it again"
+        ) from error
 
 
 def load_params(folder, hparams):
@@ -325,8 +347,10 @@ def map_safetensors(folder):
         n_layer = min(config.hparams["n_layer"], len(tensors))
         wanted = shapes(config.hparams | {"n_layer": n_layer})
         return config, huggingface.find_weights(tensors, config, wanted)
-    except huggingface.ConfigError as error:
-        raise ModelError(one_line(error)) from error
+    except huggingface.UnsupportedError as error:
+        raise ModelError(f"{folder}: {one_line(error)}") from error
+    except UnsupportedTypeError as error:
+        raise ModelError(f"{one_line(error)}; have transformers save it as float32") from error
     except (SafetensorsError, FolderError, OSError) as error:
         raise ModelError(why_unreadable(error, REFETCH_WEIGHTS)) from error
     except ValueError as error:

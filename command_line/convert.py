@@ -2,18 +2,21 @@
 
 import argparse
 import contextlib
+import errno
 import json
 import os
 import shlex
 import shutil
 from pathlib import Path
 
+import numpy as np
+
 from command_line.errors import describe_import_error, fail
 from command_line.options import OneLineParser
 from command_line.version import describe_version
 from encoder import format_encoder
 from files.huggingface import WEIGHTS, format_folder, hf_name
-from files.messages import notice, one_line
+from files.messages import notice, one_line, printable
 from files.openai_folder import format_checkpoint_state
 from files.safetensors import SafetensorsError, write_safetensors
 from files.tf_checkpoint import CheckpointError, write_checkpoint
@@ -71,12 +74,13 @@ def main(argv=None):
         return fail(PROGRAM, describe_import_error(error))
     except (ConvertError, ModelError) as error:
         return fail(PROGRAM, error)
-    except (CheckpointError, SafetensorsError) as error:
-        return fail(PROGRAM, f"{one_line(error)}; make room or give another FOLDER")
-    except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        reason = error.strerror or one_line(error)
-        return fail(PROGRAM, f"{place}{reason}; make room or give another FOLDER")
+    except (CheckpointError, SafetensorsError, OSError) as error:
+        fault = error if isinstance(error, OSError) else error.__cause__
+        is_full = getattr(fault, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        cure = "make room or give another FOLDER" if is_full else "give another FOLDER"
+        place = getattr(error, "filename", None)
+        reason = getattr(error, "strerror", None) or one_line(error)
+        return fail(PROGRAM, f"{place}: {reason}; {cure}" if place else f"{reason}; {cure}")
     except MemoryError:
         return fail(PROGRAM, "not enough memory for a model of this size")
     path = folder if folder.parent != Path() else Path(os.curdir, folder)
@@ -117,7 +121,7 @@ def write_huggingface(folder, model, encoder, hparams, weights):
     """Write the files that transformers reads into a folder."""
     named = {f"transformer.{hf_name(name)}": array for name, array in weights.items()}
     write_safetensors(folder / WEIGHTS, named, metadata={"format": "pt"})
-    dtype = str(weights["wte"].dtype)
+    dtype = find_dtype(weights)
     front = "---\nlibrary_name: transformers\npipeline_tag: text-generation\n---\n\n"
     card = front + describe_model(folder, model, hparams, dtype)
     contents = format_folder(hparams, dtype, encoder, format_encoder(encoder), card)
@@ -132,7 +136,7 @@ def write_openai(folder, model, encoder, hparams, weights):
         "hparams.json": json.dumps(hparams) + "\n",
         "encoder.json": json_text,
         "vocab.bpe": bpe_text,
-        "README.md": describe_model(folder, model, hparams, str(weights["wte"].dtype)),
+        "README.md": describe_model(folder, model, hparams, find_dtype(weights)),
     }
     beside = {folder / name: content.encode() for name, content in contents.items()}
     write_checkpoint(folder / "model.ckpt", name_tensors(unflatten(weights)), beside)
@@ -141,12 +145,20 @@ def write_openai(folder, model, encoder, hparams, weights):
 KINDS = {"huggingface": write_huggingface, "openai": write_openai}
 
 
+def find_dtype(weights):
+    """The weights' type, the wider where there are two, as one that loads them needs it."""
+    return str(np.result_type(*weights.values()))
+
+
 def describe_model(folder, model, hparams, dtype):
     """What is known of a model, for its README.md."""
     sizes = ", ".join(f"`{name}` {value:,}" for name, value in hparams.items())
-    source = os.path.basename(os.path.normpath(model))
+    title, source = (
+        printable(folder.name.removesuffix(".tmp")),
+        printable(os.path.basename(os.path.normpath(model))),
+    )
     return (
-        f"# {folder.name.removesuffix('.tmp')}\n\n"
+        f"# {title}\n\n"
         f"A GPT-2 of {n_parameters(hparams):,} parameters: {sizes}. Its weights are {dtype}, its "
         f"vocabulary is byte-level BPE.\n\n"
         f"Converted from the model `{source}`, whose own description, licence and limits hold for "

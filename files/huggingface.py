@@ -13,6 +13,7 @@ change the result is refused: a model that loads computes what transformers comp
 Sources: configuration_gpt2.py and modeling_gpt2.py in github.com/huggingface/transformers.
 """
 
+import contextlib
 import json
 import math
 import re
@@ -33,8 +34,14 @@ from files.tree_names import as_float32, find_tensor, flatten, refuse_left_over,
 
 CONFIG, WEIGHTS, WEIGHTS_INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 MAX_SHARDS = 1000
-PICKLE = "pytorch_model.bin"  # the weights in an older format, a program for Python's pickle
+OTHER_WEIGHTS = (  # in formats that are not read here; the first two are programs for pickle
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "tf_model.h5",
+    "flax_model.msgpack",
+)
 TOKENIZER, VOCAB, MERGES, ADDED = "tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 
 SIZES = {  # transformers' names
     "n_vocab": "vocab_size",
@@ -42,6 +49,12 @@ SIZES = {  # transformers' names
     "n_embd": "n_embd",
     "n_head": "n_head",
     "n_layer": "n_layer",
+}
+ALIASES = {  # under which transformers takes the sizes as well
+    "max_position_embeddings": "n_positions",
+    "hidden_size": "n_embd",
+    "num_attention_heads": "n_head",
+    "num_hidden_layers": "n_layer",
 }
 SMALLEST = dict(vocab_size=50257, n_positions=1024, n_embd=768, n_head=12, n_layer=12)
 EPSILON = 1e-5  # of `layer_norm`
@@ -53,6 +66,9 @@ FIELDS = {  # of config.json: what it is where it is missing, what it may be, an
         "only GPT-2's own is computed here, gelu_new, the tanh form",
     ),
     "add_cross_attention": (False, [False], "there is no encoder here to attend to"),
+    "is_causal": (True, [True], "no position sees what comes after it here"),
+    "sliding_window": (None, [None], "every position sees all before it here"),
+    "attention_chunk_size": (None, [None], "every position sees all before it here"),
     "quantization_config": (None, [None], "quantised weights are not read here"),
     "scale_attn_weights": (True, [True, False], "expected true or false"),
     "scale_attn_by_inverse_layer_idx": (False, [True, False], "expected true or false"),
@@ -60,8 +76,24 @@ FIELDS = {  # of config.json: what it is where it is missing, what it may be, an
 }  # reorder_and_upcast_attn is about the order in which the same numbers are computed
 
 
-class ConfigError(FolderError):
-    """A config.json that asks for what is not computed here: one line that says what."""
+ONLY_BPE = "only GPT-2's byte-level BPE is done here"
+UNUSED_BY_GPT2 = (  # of tokenizers' BPE
+    "dropout",
+    "continuing_subword_prefix",
+    "end_of_word_suffix",
+    "byte_fallback",
+    "ignore_merges",
+)
+TOKENIZER_CLASSES = (  # of transformers, that do nothing else than what their files say
+    "GPT2Tokenizer",
+    "GPT2TokenizerFast",
+    "PreTrainedTokenizerFast",
+    "TokenizersBackend",
+)
+
+
+class UnsupportedError(FolderError):
+    """A model that is sound and asks for what is not done here: one line that says what."""
 
 
 class Config(NamedTuple):
@@ -77,13 +109,13 @@ class Config(NamedTuple):
 
 def is_huggingface(folder):
     """Whether a folder is in Hugging Face's layout, and not in OpenAI's."""
-    return is_file(folder / CONFIG) and not is_file(folder / "hparams.json")
+    names = (CONFIG, WEIGHTS, WEIGHTS_INDEX, TOKENIZER)
+    return any(is_file(folder / name) for name in names) and not is_file(folder / "hparams.json")
 
 
-def is_pickled(folder):
-    """Whether a folder has its weights in a format that is not opened here, and in no other."""
-    names = (WEIGHTS, WEIGHTS_INDEX, "hparams.json")
-    return is_file(folder / PICKLE) and not any(is_file(folder / name) for name in names)
+def find_other_weights(folder):
+    """The name of a file of weights in a format that is not read here; None where there is none."""
+    return next((name for name in OTHER_WEIGHTS if is_file(folder / name)), None)
 
 
 def find_missing(folder):
@@ -93,34 +125,45 @@ def find_missing(folder):
         weights = list_shards(folder)
     if is_file(folder / TOKENIZER) or not any(is_file(folder / name) for name in vocabulary):
         vocabulary = [TOKENIZER]
-    return [name for name in [*weights, *vocabulary] if not is_file(folder / name)]
+    return [name for name in [CONFIG, *weights, *vocabulary] if not is_file(folder / name)]
 
 
 def read_config(folder):
-    """The Config of a folder. ConfigError that names the file, and OSError."""
-    try:
+    """The Config of a folder. FolderError that names the file, and OSError."""
+    with naming(folder / CONFIG):
         return parse_config(read_small(folder / CONFIG).decode("utf-8"))
+
+
+@contextlib.contextmanager
+def naming(path):
+    """Have a ValueError be a FolderError, or an UnsupportedError, that begins with the path."""
+    try:
+        yield
     except ValueError as error:
-        raise ConfigError(f"{folder / CONFIG}: {error}") from None
+        kind = UnsupportedError if isinstance(error, UnsupportedError) else FolderError
+        raise kind(f"{path}: {error}") from None
 
 
 def parse_config(text):
-    """The Config that config.json (str) describes. FolderError where it is not a GPT-2 that can be
-    computed here: it says which field is in the way, and its value."""
+    """The Config that config.json (str) describes. UnsupportedError where it is not a GPT-2 that
+    can be computed here: it says which field is in the way, and its value. FolderError."""
     said = parse_json_object(text)
     for name, (default, possible, reason) in FIELDS.items():
         value = said.get(name, default)
         if not any(type(value) is type(one) and value == one for one in possible):
             found = "is missing" if name not in said else f"is {json.dumps(value):.60}"
-            raise FolderError(f"{name} {found}: {reason}")
-    if "n_ctx" in said:  # its name in older files
+            raise UnsupportedError(f"{name} {found}: {reason}")
+    for alias, name in ALIASES.items():
+        if alias in said and said.setdefault(name, said[alias]) != said[alias]:
+            raise FolderError(f"{name} is {said[name]!r:.40}, and {alias} {said[alias]!r:.40}")
+    if "n_ctx" in said:  # the name in older files
         said.setdefault("n_positions", said["n_ctx"])
     hparams = {name: find_size(SMALLEST | said, theirs) for name, theirs in SIZES.items()}
     check_heads(hparams)
     usual = 4 * hparams["n_embd"]
     n_inner = usual if said.get("n_inner") is None else find_size(said, "n_inner")
     if n_inner > usual:
-        raise FolderError(f"n_inner is {n_inner}: here it is at most 4 * n_embd, {usual}")
+        raise UnsupportedError(f"n_inner is {n_inner}: here it is at most 4 * n_embd, {usual}")
     epsilon = said.get("layer_norm_epsilon", EPSILON)
     if type(epsilon) not in (int, float) or not 1e-12 <= epsilon <= 1:
         raise FolderError(f"layer_norm_epsilon is {epsilon!r:.40}: expected a small number above 0")
@@ -140,26 +183,43 @@ def read_vocabulary(folder, n_vocab=None):
     n_vocab: of the model. Where the vocabulary has fewer tokens, as embeddings are filled up to a
         round number, the rest is called <|unused50257|> and so on; None adds none.
 
-    FolderError that names the file, and OSError.
+    UnsupportedError and FolderError that name the file, and OSError.
     """
-    file = vocabulary_files(folder)[0]
-    try:
-        if file == TOKENIZER:
-            vocab, merges = parse_tokenizer(read_small(folder / file).decode("utf-8"))
-            bpe_text = "\n".join(["#version: 0.2", *(" ".join(pair) for pair in merges)])
+    added = {}
+    if is_file(folder / TOKENIZER_CONFIG):
+        with naming(folder / TOKENIZER_CONFIG):
+            text = read_small(folder / TOKENIZER_CONFIG).decode("utf-8")
+            added = parse_tokenizer_config(text)
+    vocab_file, merges_file = vocabulary_files(folder)
+    with naming(folder / vocab_file):
+        text = read_small(folder / vocab_file).decode("utf-8")
+        if vocab_file == TOKENIZER:
+            vocab, merges, more = parse_tokenizer(text)
+            added |= more
         else:
-            vocab = parse_json_object(read_small(folder / file).decode("utf-8"))
-            if is_file(folder / ADDED):
-                vocab |= parse_json_object(read_small(folder / ADDED).decode("utf-8"))
-            file = MERGES
-            bpe_text = read_small(folder / file).decode("utf-8")
-    except ValueError as error:
-        raise FolderError(f"{folder / file}: {error}") from None
-    n_vocab = len(vocab) if n_vocab is None else n_vocab
-    if len(vocab) > n_vocab:
-        raise FolderError(f"{folder} has {len(vocab)} tokens, where {CONFIG} says {n_vocab}")
+            vocab = parse_json_object(text)
+    if vocab_file != TOKENIZER:
+        with naming(folder / merges_file):
+            merges = parse_merges(read_small(folder / merges_file).decode("utf-8"))
+        if is_file(folder / ADDED):
+            with naming(folder / ADDED):
+                added |= parse_json_object(read_small(folder / ADDED).decode("utf-8"))
+    with naming(folder):
+        check_added(added, merges)
+        vocab |= added
+        n_vocab = len(vocab) if n_vocab is None else n_vocab
+        if len(vocab) > n_vocab:
+            raise FolderError(f"has {len(vocab)} tokens, where {CONFIG} says {n_vocab}")
     unused = {f"<|unused{i}|>": i for i in range(len(vocab), n_vocab)}
+    bpe_text = "\n".join(["#version: 0.2", *(" ".join(pair) for pair in merges)])
     return json.dumps(vocab | unused), bpe_text
+
+
+def read_end(folder):
+    """The id of the token that ends a text, as config.json says it; None where it says none."""
+    with naming(folder / CONFIG):
+        end = parse_json_object(read_small(folder / CONFIG).decode("utf-8")).get("eos_token_id")
+    return end if type(end) is int else None
 
 
 def vocabulary_files(folder):
@@ -168,71 +228,112 @@ def vocabulary_files(folder):
     return (TOKENIZER, TOKENIZER) if is_file(folder / TOKENIZER) else (VOCAB, MERGES)
 
 
-def parse_tokenizer(text):
-    """({token: id}, [(left, right), ...]) of tokenizer.json (str), GPT-2's byte-level BPE.
+def parse_merges(text):
+    """[(left, right), ...] of merges.txt (str)."""
+    lines = text.replace("\r\n", "\n").rstrip("\n").split("\n")
+    return [tuple(line.split(" ")) for line in lines[lines[0].startswith("#version") :]]
 
-    FolderError where it does anything else, with the name of what it does.
-    """
+
+def check_added(added, merges):
+    """UnsupportedError where an added token is one that the vocabulary has already: it would be cut
+    out of a text before any merge, which is not done here."""
+    made = {"".join(pair) for pair in merges}
+    for token in added:
+        if token in made or len(token) == 1:
+            raise UnsupportedError(f"its added token {token!r:.40} is also one of the vocabulary")
+
+
+def parse_tokenizer_config(text):
+    """{token: id} of the added tokens that tokenizer_config.json (str) names. UnsupportedError
+    where it asks for what is not done here, and FolderError."""
+    said = parse_json_object(text)
+    for name in ("add_prefix_space", "add_bos_token", "add_eos_token"):
+        if said.get(name):
+            raise UnsupportedError(
+                f"{name} is {said[name]!r:.40}: a text's tokens are its own here"
+            )
+    kind = said.get("tokenizer_class", TOKENIZER_CLASSES[0])
+    if kind not in TOKENIZER_CLASSES:
+        raise UnsupportedError(f"tokenizer_class is {kind!r:.40}; only GPT-2's is known here")
+    decoder = said.get("added_tokens_decoder", {})
+    if not isinstance(decoder, dict):
+        raise FolderError(f"added_tokens_decoder is {decoder!r:.40}")
+    added = {}
+    for number, token in decoder.items():
+        content = token.get("content") if isinstance(token, dict) else None
+        if not isinstance(content, str) or not re.fullmatch("[0-9]{1,9}", number):
+            raise FolderError(f"an added token is {number!r:.40}: {token!r:.80}")
+        added[content] = int(number)
+    extra = said.get("extra_special_tokens", [])
+    for content in extra.values() if isinstance(extra, dict) else extra:
+        if content not in added:
+            raise UnsupportedError(f"extra_special_tokens has {content!r:.40}, without an id")
+    return added
+
+
+def parse_tokenizer(text):
+    """({token: id}, [(left, right), ...], {added token: id}) of tokenizer.json (str), GPT-2's
+    byte-level BPE. UnsupportedError where it does anything else, and FolderError."""
     said = parse_json_object(text)
     model, added = said.get("model"), said.get("added_tokens", [])
     if not isinstance(model, dict) or model.get("type", "BPE") != "BPE":
         kind = model.get("type") if isinstance(model, dict) else None
-        raise FolderError(
-            f"is of a tokenizer of type {kind!r:.40}; only byte-level BPE is read here"
-        )
-    for name in (
-        "dropout",
-        "continuing_subword_prefix",
-        "end_of_word_suffix",
-        "byte_fallback",
-        "ignore_merges",
-    ):
+        raise UnsupportedError(f"is of a tokenizer of type {kind!r:.40}; {ONLY_BPE}")
+    for name in UNUSED_BY_GPT2:
         if model.get(name):
-            raise FolderError(f"its model has {name} {model[name]!r:.40}, which is not done here")
+            raise UnsupportedError(f"its model has {name} {model[name]!r:.40}; {ONLY_BPE}")
     if said.get("normalizer") is not None:
-        raise FolderError(f"has a normalizer, {said['normalizer']!r:.80}; none is applied here")
+        raise UnsupportedError(f"has a normalizer, {said['normalizer']!r:.80}; {ONLY_BPE}")
     check_pre_tokenizer(said.get("pre_tokenizer"))
     check_post_processor(said.get("post_processor"))
     vocab, merges = model.get("vocab"), model.get("merges")
     if not isinstance(vocab, dict) or not isinstance(merges, list) or not isinstance(added, list):
         raise FolderError("has no vocab, merges and added_tokens")
-    vocab = dict(vocab)
+    of_added = {}
     for token in added:
         if not isinstance(token, dict) or not isinstance(token.get("content"), str):
             raise FolderError(f"an added token is {token!r:.80}")
-        vocab[token["content"]] = token.get("id")
+        of_added[token["content"]] = token.get("id")
     # Pairs since version 0.20 of the tokenizers library, before that texts: ["Ġ", "t"] or "Ġ t".
     pairs = [tuple(pair.split(" ")) if isinstance(pair, str) else pair for pair in merges]
     for pair in pairs:
         if not isinstance(pair, list | tuple) or [type(part) for part in pair] != [str, str]:
             raise FolderError(f"a merge is {pair!r:.80}, not two tokens")
-    return vocab, pairs
+    return dict(vocab), pairs, of_added
 
 
 def check_pre_tokenizer(said):
-    """FolderError unless words are split, and spaces are kept, as GPT-2 does it."""
+    """UnsupportedError unless words are split, and spaces are kept, as GPT-2 does it."""
     if isinstance(said, dict) and said.get("type") == "Sequence":
         steps = said.get("pretokenizers")
         said = steps[0] if isinstance(steps, list) and len(steps) == 1 else said
     kind = said.get("type") if isinstance(said, dict) else None
     if kind != "ByteLevel":
-        raise FolderError(f"its pre_tokenizer is {kind!r:.40}; only byte-level BPE is read here")
+        raise UnsupportedError(f"its pre_tokenizer is {kind!r:.40}; {ONLY_BPE}")
     for name, wanted in (("add_prefix_space", False), ("use_regex", True)):
         if said.get(name, wanted) is not wanted:
-            raise FolderError(f"its pre_tokenizer has {name} {said[name]!r:.40}, not {wanted}")
+            raise UnsupportedError(f"its pre_tokenizer has {name} {said[name]!r:.40}, not {wanted}")
 
 
 def check_post_processor(said):
-    """FolderError where tokens would be added to a text's own."""
-    if isinstance(said, dict) and said.get("special_tokens"):
-        raise FolderError("its post_processor adds tokens to a text, which is not done here")
+    """UnsupportedError unless a text's tokens stay as they are."""
+    steps = [said]
+    if isinstance(said, dict) and said.get("type") == "Sequence":
+        steps = said.get("processors")
+    for step in steps if isinstance(steps, list) else [steps]:
+        kind = step.get("type") if isinstance(step, dict) else step
+        is_empty = kind == "TemplateProcessing" and not step.get("special_tokens")
+        if kind not in (None, "ByteLevel") and not is_empty:
+            raise UnsupportedError(
+                f"its post_processor, {kind!r:.40}, may add tokens to a text; none are added here"
+            )
 
 
 def map_tensors(folder):
     """{name: array} of a folder's weights, mapped and not read; names without "transformer.".
 
-    Left out are the masks that older versions saved, as `causal_mask` makes them. FolderError and
-    SafetensorsError, and OSError.
+    Left out are the masks that older versions saved, as `causal_mask` makes them. FolderError,
+    SafetensorsError and OSError.
     """
     if is_file(folder / WEIGHTS):
         tensors = dict(read_safetensors(folder / WEIGHTS))
@@ -245,17 +346,18 @@ def map_tensors(folder):
             tensors |= shard
     names = {name: name.removeprefix("transformer.") for name in tensors}
     if len(set(names.values())) < len(names):
-        raise FolderError(f"{folder}: some tensors are there with and without transformer.")
+        raise UnsupportedError(
+            f"{folder}: tensors are there with and without transformer. before their names; have "
+            "transformers load and save the model"
+        )
     is_mask = re.compile(r"h\.[0-9]+\.attn\.(masked_)?bias").fullmatch
     return {short: tensors[name] for name, short in names.items() if not is_mask(short)}
 
 
 def list_shards(folder):
     """The names of the files that the weights lie in, by their index. FolderError and OSError."""
-    try:
+    with naming(folder / WEIGHTS_INDEX):
         return parse_index(read_small(folder / WEIGHTS_INDEX).decode("utf-8"))
-    except ValueError as error:
-        raise FolderError(f"{folder / WEIGHTS_INDEX}: {error}") from None
 
 
 def parse_index(text):
@@ -288,9 +390,9 @@ def find_weights(tensors, config, shapes):
         params[name] = find_tensor(tensors, hf_name(name), shape)
     refuse_left_over(tensors, map(hf_name, params))
     if head is None and not config.is_tied:
-        raise ValueError("tie_word_embeddings is false, and there is no lm_head.weight")
+        raise UnsupportedError("tie_word_embeddings is false, and there is no lm_head.weight")
     if head is not None and not np.array_equal(head, params["wte"]):
-        raise ValueError(
+        raise UnsupportedError(
             "lm_head.weight is not wte.weight (tie_word_embeddings is "
             f"{str(config.is_tied).lower()}); here the output projection is the token embedding"
         )
@@ -378,6 +480,7 @@ def format_folder(hparams, dtype, encoder, texts, card):
     card: the content of README.md
     """
     config = {name: default for name, (default, *_) in FIELDS.items() if default is not None}
+    del config["is_causal"]  # which GPT2Config does not have, and takes all the same
     config |= {theirs: hparams[name] for name, theirs in SIZES.items()}
     config |= {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "n_inner": None}
     config |= {"n_ctx": hparams["n_ctx"]}  # llama.cpp asks for the old name

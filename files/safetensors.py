@@ -41,6 +41,10 @@ class SafetensorsError(ValueError):
     """A file that cannot be read, or tensors that cannot be written: one line that says why."""
 
 
+class UnsupportedTypeError(SafetensorsError):
+    """A tensor of a type that is not read here, in a file that is sound."""
+
+
 class Entry(NamedTuple):
     """What the header says of a tensor."""
 
@@ -71,7 +75,7 @@ class Safetensors(Mapping):
     def __getitem__(self, name):
         entry = self._entries[name]
         if entry.dtype not in DTYPES:
-            raise SafetensorsError(f"{self._path}: {name!r} is {entry.dtype}, not supported")
+            raise UnsupportedTypeError(f"{self._path}: {name!r} is {entry.dtype}, not supported")
         array = self._buffer[entry.begin : entry.end].view(DTYPES[entry.dtype])
         if entry.dtype == "BF16":
             array = (array.astype("<u4") << 16).view("<f4")

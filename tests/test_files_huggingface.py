@@ -152,6 +152,9 @@ def test_added_tokens_may_be_in_a_file_of_their_own(copied):
         ({"activation_function": "gelu"}, 'activation_function is "gelu"'),
         ({"activation_function": "relu"}, 'activation_function is "relu"'),
         ({"add_cross_attention": True}, "add_cross_attention is true"),
+        ({"is_causal": False}, "is_causal is false"),
+        ({"sliding_window": 4}, "sliding_window is 4"),
+        ({"num_attention_heads": 3}, "n_head is 2, and num_attention_heads 3"),
         ({"quantization_config": {"bits": 4}}, 'quantization_config is {"bits": 4}'),
         ({"scale_attn_weights": None}, "scale_attn_weights is null"),
         ({"scale_attn_weights": 1}, "scale_attn_weights is 1"),
@@ -185,6 +188,12 @@ def test_what_does_not_change_the_result_is_no_obstacle(copied):
         n_inner=48,
         n_positions=...,
         n_ctx=16,
+        n_head=...,
+        num_attention_heads=2,
+        n_layer=...,
+        num_hidden_layers=2,
+        n_embd=...,
+        hidden_size=12,
         layer_norm_epsilon=...,
         scale_attn_weights=...,
         scale_attn_by_inverse_layer_idx=...,
@@ -288,7 +297,25 @@ def test_tensors_that_do_not_fit_are_named(copied, change, words):
             "'Sequence'",
         ),
         ({"normalizer": {"type": "NFC"}}, "NFC"),
-        ({"post_processor": {"type": "X", "special_tokens": {"<s>": {}}}}, "post_processor"),
+        (
+            {"post_processor": {"type": "TemplateProcessing", "special_tokens": {"<s>": {}}}},
+            "Templ",
+        ),
+        ({"post_processor": {"type": "RobertaProcessing", "add_prefix_space": False}}, "Roberta"),
+        ({"post_processor": {"type": "BertProcessing"}}, "BertProcessing"),
+        ({"post_processor": "x"}, "post_processor"),
+        (
+            {
+                "post_processor": {
+                    "type": "Sequence",
+                    "processors": [
+                        {"type": "ByteLevel"},
+                        {"type": "TemplateProcessing", "special_tokens": {"<s>": {}}},
+                    ],
+                }
+            },
+            "TemplateProcessing",
+        ),
         ({"added_tokens": [{"id": 3}]}, "added token"),
         ({"added_tokens": 3}, "added_tokens"),
         ({"added_tokens": [{"id": "x", "content": "<|endoftext|>"}]}, "has id 'x'"),
@@ -300,6 +327,50 @@ def test_tokenizers_that_are_not_gpt2s_are_refused(copied, change, words):
     change_json(folder / "tokenizer.json", **change)
     line = refuse(folder)
     assert words in line and "tokenizer.json" in line and "encoder.json" not in line
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"add_prefix_space": True}, "add_prefix_space is True"),
+        ({"add_bos_token": True}, "add_bos_token is True"),
+        ({"add_eos_token": True}, "add_eos_token is True"),
+        ({"tokenizer_class": "RobertaTokenizer"}, "tokenizer_class is 'RobertaTokenizer'"),
+        ({"extra_special_tokens": ["the"]}, "extra_special_tokens has 'the'"),
+        ({"extra_special_tokens": {"image_token": "<i>"}}, "extra_special_tokens has '<i>'"),
+        ({"added_tokens_decoder": {"3": {"content": "he"}}}, "added token 'he' is also one of"),
+        ({"added_tokens_decoder": {"3": {"content": "e"}}}, "added token 'e' is also one of"),
+        ({"added_tokens_decoder": {"x": {"content": "<x>"}}}, "an added token is 'x'"),
+        ({"added_tokens_decoder": 3}, "added_tokens_decoder is 3"),
+    ],
+)
+@pytest.mark.parametrize("name", ["plain", "old"])
+def test_what_tokenizer_config_asks_for_besides_is_refused(copied, name, change, words):
+    folder = copied(name)
+    change_json(folder / "tokenizer_config.json", **change)
+    line = refuse(folder)
+    assert words in line and ("added_tokens_decoder" in change or "fetch" not in line)
+
+
+def test_an_added_token_that_is_a_word_of_the_vocabulary_is_refused(copied):
+    folder = copied()
+    said = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    for word in ("he", "e"):
+        token = said["added_tokens"][0] | {"content": word, "id": said["model"]["vocab"][word]}
+        change_json(folder / "tokenizer.json", added_tokens=[*said["added_tokens"], token])
+        line = refuse(folder)
+        assert f"its added token {word!r} is also one of the vocabulary" in line
+
+
+def test_the_token_that_ends_a_text_may_have_another_name(copied):
+    folder = copied()
+    said = (folder / "tokenizer.json").read_text("utf-8").replace("<|endoftext|>", "</s>")
+    (folder / "tokenizer.json").write_text(said, "utf-8")
+    change_json(folder / "config.json", eos_token_id=300)
+    encoder = load_encoder_hparams_and_params(folder)[0]
+    assert encoder.eot == 300 == encoder.special["</s>"]
+    change_json(folder / "config.json", eos_token_id=3)
+    assert load_encoder_hparams_and_params(folder)[0].eot is None  # that is an ordinary token
 
 
 @pytest.mark.parametrize(
@@ -349,6 +420,7 @@ def test_a_vocabulary_of_two_files_is_checked_under_their_names(copied):
     [
         ("plain", ["model.safetensors"], "missing are model.safetensors;"),
         ("plain", ["tokenizer.json"], "missing are tokenizer.json;"),
+        ("old", ["config.json"], "missing are config.json; put them there"),
         ("old", ["merges.txt", "model.safetensors"], "missing are model.safetensors, merges.txt;"),
         ("old", ["merges.txt"], "missing are merges.txt;"),
         (
@@ -369,7 +441,9 @@ def test_a_pickle_is_never_opened(copied):
     folder = copied()
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'exit 3'\ntR.")
-    assert "pytorch_model.bin is not opened, as it could run any code: have" in refuse(folder)
+    assert "pytorch_model.bin is not opened here, where nothing is that could run" in refuse(folder)
+    os.replace(folder / "pytorch_model.bin", folder / "pytorch_model.bin.index.json")
+    assert "pytorch_model.bin.index.json is not opened here" in refuse(folder)
 
 
 @pytest.mark.parametrize(
