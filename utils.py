@@ -27,6 +27,7 @@ from files.openai_folder import (
     find_prefix,
     format_checkpoint_state,
     is_complete,
+    is_file,
     is_outdated,
     parse_hparams,
     read_small,
@@ -132,6 +133,10 @@ def find_folder(model, models_dir=None):
             )
         elif huggingface.is_huggingface(folder):
             advice = "put them there"
+        elif is_file(folder / huggingface.CONFIG) and is_file(folder / huggingface.WEIGHTS):
+            advice = (
+                "put them there, or remove hparams.json to have the one in Hugging Face's layout"
+            )
         raise ModelError(
             f"{folder} is not a whole model folder: missing are {printable(', '.join(missing))}; "
             f"{advice}"
@@ -525,8 +530,13 @@ def download(model, models_dir=None):
 def download_from_hub(model, folder, models_dir):
     """Fetch what a folder lacks of a model on Hugging Face's Hub: see hub.fetch_model. Raises
     ModelError, which says where else the model was looked for when nothing of it came."""
+
+    def check(hparams):
+        check_memory(model, hparams)
+        load_encoder(folder, hparams)
+
     try:
-        hub.fetch_model(folder, hub.parse_name(model), lambda hparams: check_memory(model, hparams))
+        hub.fetch_model(folder, hub.parse_name(model), check)
     except DownloadError as error:
         if is_folder(folder):
             raise ModelError(str(error)) from error

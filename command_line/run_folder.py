@@ -5,6 +5,7 @@ import os
 import shlex
 from pathlib import Path
 
+from files.huggingface import CONFIG, WEIGHTS, WEIGHTS_INDEX
 from files.lock import open_lock
 from files.openai_folder import FILES, STATE_FILE
 from train import TrainError
@@ -13,11 +14,12 @@ BEST = "best"  # in the folder: that of the model with the lowest held-out loss
 FORMER_BEST = ".best.old"  # what was called so until another takes its place
 LOCK = "training.lock"
 WRITTEN = (STATE_FILE, *FILES, "log.jsonl", BEST, FORMER_BEST)
+OF_OTHERS = (CONFIG, WEIGHTS, WEIGHTS_INDEX)  # of a model in Hugging Face's layout
 
 
 def check_folder(folder):
     """TrainError where a model, or anything that a run would write over, is in this folder."""
-    held = [name for name in WRITTEN if os.path.lexists(os.path.join(folder, name))]
+    held = [name for name in (*WRITTEN, *OF_OTHERS) if os.path.lexists(os.path.join(folder, name))]
     if STATE_FILE in held:
         raise TrainError(
             f"{folder} already holds a model; give another --out, or go on with --resume "

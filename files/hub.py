@@ -127,11 +127,12 @@ def is_whole(folder):
         return False
 
 
-def fetch_model(folder, name, check_memory):
+def fetch_model(folder, name, check):
     """Fetch what a folder lacks of a model on the Hub.
 
     name: its Note; None where a download into this folder has begun
-    check_memory: called with the model's hparams before its weights are asked for
+    check: called with the model's hparams when the vocabulary is there, and before the weights are
+        fetched; what it raises ends the download
 
     The folder is made if there is none. Of two processes the second waits, and finds the work done.
     Raises HubError; after that, as after Ctrl-C or a power cut, the same call goes on where this
@@ -139,12 +140,13 @@ def fetch_model(folder, name, check_memory):
     """
     try:
         check_token()
+        check_endpoint()
         name = name or read_note(folder)
         with hold_lock(folder / LOCK):
             try:
                 if not is_whole(folder):
                     note = read_note(folder) or name._replace(commit=None)
-                    fetch_noted(folder, note, check_memory)
+                    fetch_noted(folder, note, check)
             finally:
                 if is_blank(folder):  # nothing binds the next call to this commit
                     for file in BEFORE_ALL_ELSE - {LOCK}:
@@ -161,7 +163,7 @@ def fetch_model(folder, name, check_memory):
                 folder.parent.rmdir()
 
 
-def fetch_noted(folder, note, check_memory):
+def fetch_noted(folder, note, check):
     """Fetch what a folder lacks of a model: of the commit that a Note has, or the one it is now.
 
     The small files come first, so that anything wrong shows before gigabytes are fetched. Raises
@@ -177,17 +179,17 @@ def fetch_noted(folder, note, check_memory):
         fetch_checked(found, note, folder)
         text = read_small(folder / CONFIG)
         config = check_small_file(CONFIG, note, lambda: parse_config(text.decode("utf-8")))
-        check_memory(config.hparams)
         weights = look_for_weights(note, folder)
         others = look_for_tokenizer(note, folder) | look_for(OPTIONAL, note, folder)
     except Unsuitable:
         for name in (CONFIG, WEIGHTS_INDEX):
             (folder / name).unlink(missing_ok=True)
         raise
-    files = others | weights  # in this order: where the weights are, so is everything else
-    size = readable(sum(file.size or 0 for file in files.values()))
+    size = readable(sum(file.size or 0 for file in (others | weights).values()))
     announcement = f"downloading {note.repository} from {endpoint()} into {folder}: {size} of disk"
-    fetch_checked(files, note, folder, announcement)
+    fetch_checked(others, note, folder, announcement)
+    check(config.hparams)
+    fetch_checked(weights, note, folder)  # last: where they are, so is everything else
 
 
 def look_for_weights(note, folder):
@@ -346,6 +348,21 @@ def check_token():
     """Raise HubError unless a header can hold the token: other errors would quote it."""
     if not re.fullmatch("[!-~]*", token()):
         raise HubError("HF_TOKEN has characters in it that no token has; set it anew, or unset it")
+
+
+def check_endpoint():
+    """Raise HubError unless the Hub's address is one, and without a password, which lines about it
+    would show."""
+    try:
+        scheme, host, _ = origin(endpoint())
+        is_address = scheme in ("http", "https") and host and "@" not in endpoint()
+    except ValueError:
+        is_address = False
+    if not is_address:
+        raise HubError(
+            f"HF_ENDPOINT is no address such as {ENDPOINT}, or has a password in it; set it anew, "
+            "or unset it"
+        )
 
 
 def authorise(request):

@@ -12,13 +12,14 @@ COMMITS = "a" * 40, "b" * 40
 
 
 def small_model(version=b""):
-    """{name: bytes} of what only looks like a model, in files of a few kB; no two versions share
-    any of them."""
+    """{name: bytes} of a model whose weights only look like some, in files of a few kB; no two
+    versions, which are white space, share any of them."""
+    vocabulary = model_of_transformers("old")
     return {
-        "config.json": b'{"model_type": "gpt2"}' + version,
+        "config.json": b'{"model_type": "gpt2", "vocab_size": 348}' + version,
         "model.safetensors": bytes(range(256)) * 400 + version,
-        "vocab.json": b'{"a": 0}' + version,
-        "merges.txt": b"#version: 0.2\n" + version,
+        "vocab.json": vocabulary["vocab.json"] + version,
+        "merges.txt": vocabulary["merges.txt"] + version.replace(b" ", b"\n"),
         "tokenizer_config.json": b"{}" + version,
         "README.md": b"# A model" + version,
         "pytorch_model.bin": b"not to be fetched" + version,

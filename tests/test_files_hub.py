@@ -308,7 +308,8 @@ def test_a_vocabulary_is_one_file_or_two(a_hub, tmp_path):
     message = refusal(tmp_path)
     assert "has no vocabulary, neither tokenizer.json nor vocab.json with merges.txt; " in message
     assert_no_trace(tmp_path)
-    files |= {"tokenizer.json": b"{}", "added_tokens.json": b"{}"}
+    files["tokenizer.json"] = model_of_transformers("plain")["tokenizer.json"]
+    files["added_tokens.json"] = b"{}"
     del files["tokenizer_config.json"]
     names = ["config.json", "tokenizer.json", "added_tokens.json", WEIGHTS]
     assert_whole(find_folder(REPOSITORY, tmp_path), files, names)
@@ -318,7 +319,16 @@ def test_a_vocabulary_is_one_file_or_two(a_hub, tmp_path):
 def test_a_model_too_large_for_this_computer_is_refused_before_its_weights(a_hub, tmp_path):
     a_hub.commits[COMMITS[0]]["config.json"] = b'{"model_type": "gpt2", "n_layer": 1000000}'
     assert "memory" in refusal(tmp_path)
-    assert not [asked for asked in a_hub.asked if "safetensors" in asked]
+    assert "GET model.safetensors" not in a_hub.asked
+
+
+def test_a_tokenizer_that_cannot_be_read_is_refused_before_the_weights(a_hub, tmp_path):
+    files = a_hub.commits[COMMITS[0]]
+    tokenizer = json.loads(model_of_transformers("plain")["tokenizer.json"])
+    files["tokenizer.json"] = json.dumps(tokenizer | {"normalizer": {"type": "NFC"}}).encode()
+    for _ in range(2):
+        assert "has a normalizer, {'type': 'NFC'}" in refusal(tmp_path)
+        assert "GET model.safetensors" not in a_hub.asked
 
 
 @pytest.mark.parametrize("name", ["plain", "sharded", "old"])
