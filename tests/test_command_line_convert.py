@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 
 from command_line import convert
 from files.huggingface import is_huggingface
-from files.safetensors import read_safetensors
+from files.safetensors import read_safetensors, write_safetensors
 from files.tf_checkpoint import read_checkpoint
 from gpt2_numpy import gpt2
 from programs import ROOT
@@ -137,8 +138,6 @@ def test_wrong_words_are_one_line(tiny_model, tmp_path, capsys):
 
 
 def test_damaged_weights_are_not_passed_on(tiny_model, tmp_path, capsys):
-    import shutil
-
     folder = shutil.copytree(tiny_model, tmp_path / "damaged")
     data = folder / "model.ckpt.data-00000-of-00001"
     content = bytearray(data.read_bytes())
@@ -174,6 +173,19 @@ def test_ctrl_c_and_kill_leave_no_folder_of_that_name(tiny_model, tmp_path):
         assert done.returncode == status if status else done.returncode != 0
         assert not (tmp_path / how).exists()
     assert [path.name for path in tmp_path.iterdir()] == ["kill.tmp"]
+
+
+def test_types_that_differ_and_names_that_are_no_text(tmp_path, capsys):
+    folder = shutil.copytree(FOLDERS / "plain", tmp_path / os.fsdecode(b"from\xff"))
+    tensors = dict(read_safetensors(folder / "model.safetensors"))
+    tensors["transformer.wte.weight"] = tensors["transformer.wte.weight"].astype(np.float16)
+    write_safetensors(folder / "model.safetensors", tensors)
+    for kind in ("huggingface", "openai"):
+        made = tmp_path / os.fsdecode(kind.encode() + b"\xff")
+        assert convert.main([str(folder), str(made), "--to", kind]) == 0
+        assert "# " + kind in (made / "README.md").read_text("utf-8")
+    config = json.loads((tmp_path / os.fsdecode(b"huggingface\xff") / "config.json").read_text())
+    assert config["dtype"] == "float32"  # as float16, transformers would round the rest
 
 
 def test_it_is_run_as_a_module(tiny_model, tmp_path):

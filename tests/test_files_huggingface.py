@@ -13,6 +13,7 @@ from files import huggingface
 from files.openai_folder import FolderError
 from files.safetensors import read_safetensors, write_safetensors
 from gpt2_numpy import gpt2
+from programs import run_refused
 from utils import ModelError, leaves, load_encoder_hparams_and_params
 
 FOLDERS = Path(__file__).parent / "fixtures" / "huggingface"
@@ -479,6 +480,30 @@ def test_openais_layout_comes_first_where_both_are_there(copied, tiny_model):
     assert (
         load_encoder_hparams_and_params(folder)[1] == load_encoder_hparams_and_params(tiny_model)[1]
     )
+
+
+def test_where_openais_is_not_whole_the_other_can_be_had(copied, tiny_model):
+    folder = copied()
+    (folder / "hparams.json").write_bytes((tiny_model / "hparams.json").read_bytes())
+    assert "or remove hparams.json to have" in refuse(folder)
+    (folder / "hparams.json").unlink()
+    assert load_encoder_hparams_and_params(folder)
+
+
+def test_a_file_is_not_taken_for_a_folder():
+    path = FOLDERS / "plain" / "model.safetensors"
+    with pytest.raises(ModelError, match="is a file; give the folder that it is in"):
+        load_encoder_hparams_and_params(path)
+
+
+def test_transformers_name_of_a_model_leads_to_the_hubs(tmp_path):
+    for name in ("gpt2", "GPT2-xl"):
+        with pytest.raises(ModelError, match=f"did you mean openai-community/{name.lower()}?"):
+            load_encoder_hparams_and_params(name, tmp_path)
+
+
+def test_a_run_does_not_write_into_such_a_folder(copied, story, capsys):
+    assert "already holds a model (config.json)" in run_refused(capsys, story, "--out", copied())
 
 
 def test_damage_to_small_files_is_one_line(copied):
