@@ -41,7 +41,7 @@ from files.released import (
     is_released,
     released_hparams,
 )
-from files.safetensors import SafetensorsError, UnsupportedTypeError
+from files.safetensors import SafetensorsError
 from files.tf_checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from files.tf_names import find_tensors, name_tensors, nest_tensors
 from files.tree_names import flatten
@@ -114,6 +114,8 @@ def find_folder(model, models_dir=None):
         download_from_hub(model, folder, models_dir)
     try:
         missing = find_missing_files(folder)
+    except huggingface.UnsupportedError as error:
+        raise ModelError(one_line(error)) from error
     except (FolderError, OSError) as error:
         is_openai = not huggingface.is_huggingface(folder)
         advice = REPAIR_CHECKPOINT if is_openai else "fetch or copy it again"
@@ -343,21 +345,20 @@ def map_weights(folder, hparams):
 
 
 def map_safetensors(folder):
-    """(Config, {place in the tree: array}) of a folder in Hugging Face's layout: its weights,
-    mapped and not read. Raises ModelError."""
+    """(Config, {place in the tree: Tensor}) of a folder in Hugging Face's layout: its weights, not
+    read yet. Raises ModelError."""
     try:
         config = huggingface.read_config(folder)
         tensors = huggingface.map_tensors(folder)
-        # Of a billion layers that config.json may claim, the first that is missing is enough.
-        n_layer = min(config.hparams["n_layer"], len(tensors))
-        wanted = shapes(config.hparams | {"n_layer": n_layer})
-        return config, huggingface.find_weights(tensors, config, wanted)
     except huggingface.UnsupportedError as error:
-        raise ModelError(f"{folder}: {one_line(error)}") from error
-    except UnsupportedTypeError as error:
-        raise ModelError(f"{one_line(error)}; have transformers save it as float32") from error
+        raise ModelError(one_line(error)) from error
     except (SafetensorsError, FolderError, OSError) as error:
         raise ModelError(why_unreadable(error, REFETCH_WEIGHTS)) from error
+    # Of a billion layers that config.json may claim, the first that is missing is enough.
+    n_layer = min(config.hparams["n_layer"], len(tensors))
+    wanted = shapes(config.hparams | {"n_layer": n_layer})
+    try:
+        return config, huggingface.find_weights(tensors, config, wanted)
     except ValueError as error:
         raise ModelError(f"{folder}, with config.json: {one_line(error)}") from error
 
@@ -455,8 +456,8 @@ def map_model(model, models_dir=None):
     if huggingface.is_huggingface(folder):
         config, weights = map_safetensors(folder)
         if not huggingface.is_plain(config):
-            weights = flatten(huggingface.nest_weights(weights, config))
-        return encoder, hparams, weights
+            return encoder, hparams, flatten(huggingface.nest_weights(weights, config))
+        return encoder, hparams, {name: tensor.read() for name, tensor in weights.items()}
     prefix, tensors = map_weights(folder, hparams)
     try:
         verify_once(prefix)

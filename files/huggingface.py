@@ -29,7 +29,7 @@ from files.openai_folder import (
     parse_json_object,
     read_small,
 )
-from files.safetensors import read_safetensors
+from files.safetensors import Safetensors, read_safetensors
 from files.tree_names import as_float32, find_tensor, flatten, refuse_left_over, unflatten
 
 CONFIG, WEIGHTS, WEIGHTS_INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -50,6 +50,7 @@ SIZES = {  # transformers' names
     "n_head": "n_head",
     "n_layer": "n_layer",
 }
+ARCHITECTURES = ("GPT2LMHeadModel", "GPT2Model")
 ALIASES = {  # under which transformers takes the sizes as well
     "max_position_embeddings": "n_positions",
     "hidden_size": "n_embd",
@@ -69,6 +70,7 @@ FIELDS = {  # of config.json: what it is where it is missing, what it may be, an
     "is_causal": (True, [True], "no position sees what comes after it here"),
     "sliding_window": (None, [None], "every position sees all before it here"),
     "attention_chunk_size": (None, [None], "every position sees all before it here"),
+    "auto_map": (None, [None], "code that comes with a model is not run here"),
     "quantization_config": (None, [None], "quantised weights are not read here"),
     "scale_attn_weights": (True, [True, False], "expected true or false"),
     "scale_attn_by_inverse_layer_idx": (False, [True, False], "expected true or false"),
@@ -76,6 +78,11 @@ FIELDS = {  # of config.json: what it is where it is missing, what it may be, an
 }  # reorder_and_upcast_attn is about the order in which the same numbers are computed
 
 
+OTHER_TOKENIZERS = {
+    "vocab.txt": "a WordPiece vocabulary",
+    "spiece.model": "SentencePiece's vocabulary",
+    "tokenizer.model": "SentencePiece's vocabulary",
+}
 ONLY_BPE = "only GPT-2's byte-level BPE is done here"
 UNUSED_BY_GPT2 = (  # of tokenizers' BPE
     "dropout",
@@ -94,6 +101,9 @@ TOKENIZER_CLASSES = (  # of transformers, that do nothing else than what their f
 
 class UnsupportedError(FolderError):
     """A model that is sound and asks for what is not done here: one line that says what."""
+
+
+READ_AS = {"F32": np.float32, "BF16": np.float32, "F16": np.float16}
 
 
 class Config(NamedTuple):
@@ -125,6 +135,9 @@ def find_missing(folder):
         weights = list_shards(folder)
     if is_file(folder / TOKENIZER) or not any(is_file(folder / name) for name in vocabulary):
         vocabulary = [TOKENIZER]
+        for name, kind in OTHER_TOKENIZERS.items():
+            if is_file(folder / name) and not is_file(folder / TOKENIZER):
+                raise UnsupportedError(f"{folder / name} is {kind}; {ONLY_BPE}")
     return [name for name in [CONFIG, *weights, *vocabulary] if not is_file(folder / name)]
 
 
@@ -153,6 +166,10 @@ def parse_config(text):
         if not any(type(value) is type(one) and value == one for one in possible):
             found = "is missing" if name not in said else f"is {json.dumps(value):.60}"
             raise UnsupportedError(f"{name} {found}: {reason}")
+    architectures = said.get("architectures") or [ARCHITECTURES[0]]
+    if not isinstance(architectures, list) or set(map(str, architectures)) - set(ARCHITECTURES):
+        reason = f"only {' and '.join(ARCHITECTURES)} are computed here"
+        raise UnsupportedError(f"architectures is {json.dumps(architectures):.60}: {reason}")
     for alias, name in ALIASES.items():
         if alias in said and said.setdefault(name, said[alias]) != said[alias]:
             raise FolderError(f"{name} is {said[name]!r:.40}, and {alias} {said[alias]!r:.40}")
@@ -209,7 +226,10 @@ def read_vocabulary(folder, n_vocab=None):
         vocab |= added
         n_vocab = len(vocab) if n_vocab is None else n_vocab
         if len(vocab) > n_vocab:
-            raise FolderError(f"has {len(vocab)} tokens, where {CONFIG} says {n_vocab}")
+            raise UnsupportedError(
+                f"has {len(vocab)} tokens, where {CONFIG} says {n_vocab}: some have no embeddings, "
+                "which resize_token_embeddings in transformers makes"
+            )
     unused = {f"<|unused{i}|>": i for i in range(len(vocab), n_vocab)}
     bpe_text = "\n".join(["#version: 0.2", *(" ".join(pair) for pair in merges)])
     return json.dumps(vocab | unused), bpe_text
@@ -217,6 +237,8 @@ def read_vocabulary(folder, n_vocab=None):
 
 def read_end(folder):
     """The id of the token that ends a text, as config.json says it; None where it says none."""
+    if not is_file(folder / CONFIG):
+        return None
     with naming(folder / CONFIG):
         end = parse_json_object(read_small(folder / CONFIG).decode("utf-8")).get("eos_token_id")
     return end if type(end) is int else None
@@ -284,6 +306,16 @@ def parse_tokenizer(text):
             raise UnsupportedError(f"its model has {name} {model[name]!r:.40}; {ONLY_BPE}")
     if said.get("normalizer") is not None:
         raise UnsupportedError(f"has a normalizer, {said['normalizer']!r:.80}; {ONLY_BPE}")
+    for name in ("truncation", "padding"):
+        if said.get(name) is not None:
+            raise UnsupportedError(
+                f"has {name}, {said[name]!r:.80}; a text's tokens are all its own"
+            )
+    decoder = said.get("decoder")
+    if decoder is not None and (
+        not isinstance(decoder, dict) or decoder.get("type") != "ByteLevel"
+    ):
+        raise UnsupportedError(f"its decoder is {decoder!r:.80}; {ONLY_BPE}")
     check_pre_tokenizer(said.get("pre_tokenizer"))
     check_post_processor(said.get("post_processor"))
     vocab, merges = model.get("vocab"), model.get("merges")
@@ -293,6 +325,8 @@ def parse_tokenizer(text):
     for token in added:
         if not isinstance(token, dict) or not isinstance(token.get("content"), str):
             raise FolderError(f"an added token is {token!r:.80}")
+        if any(token.get(name) for name in ("lstrip", "rstrip", "single_word")):
+            raise UnsupportedError(f"its added token {token!r:.80} takes what is beside it along")
         of_added[token["content"]] = token.get("id")
     # Pairs since version 0.20 of the tokenizers library, before that texts: ["Ġ", "t"] or "Ġ t".
     pairs = [tuple(pair.split(" ")) if isinstance(pair, str) else pair for pair in merges]
@@ -329,29 +363,45 @@ def check_post_processor(said):
             )
 
 
+class Tensor(NamedTuple):
+    """A tensor that has not been read."""
+
+    source: Safetensors
+    name: str
+
+    @property
+    def shape(self):
+        return self.source.entries[self.name].shape
+
+    @property
+    def dtype(self):
+        """float32 or float16, as it is read; for any other type the name that the file has."""
+        dtype = self.source.entries[self.name].dtype
+        return np.dtype(READ_AS[dtype]) if dtype in READ_AS else dtype
+
+    def read(self):
+        return self.source[self.name]
+
+
 def map_tensors(folder):
-    """{name: array} of a folder's weights, mapped and not read; names without "transformer.".
+    """{name: Tensor} of a folder's weights, under their names without "transformer.".
 
     Left out are the masks that older versions saved, as `causal_mask` makes them. FolderError,
     SafetensorsError and OSError.
     """
-    if is_file(folder / WEIGHTS):
-        tensors = dict(read_safetensors(folder / WEIGHTS))
-    else:
-        tensors = {}
-        for name in list_shards(folder):
-            shard = read_safetensors(folder / name)
-            if twice := sorted(set(tensors) & set(shard)):
-                raise FolderError(f"{folder / name}: {twice[0]} is in another file, too")
-            tensors |= shard
-    names = {name: name.removeprefix("transformer.") for name in tensors}
-    if len(set(names.values())) < len(names):
-        raise UnsupportedError(
-            f"{folder}: tensors are there with and without transformer. before their names; have "
-            "transformers load and save the model"
-        )
+    tensors = {}
+    for file in [WEIGHTS] if is_file(folder / WEIGHTS) else list_shards(folder):
+        source = read_safetensors(folder / file)
+        for name in source:
+            short = name.removeprefix("transformer.")
+            if short in tensors:
+                raise UnsupportedError(
+                    f"{folder / file}: {short} is there twice; have transformers load and save the "
+                    "model"
+                )
+            tensors[short] = Tensor(source, name)
     is_mask = re.compile(r"h\.[0-9]+\.attn\.(masked_)?bias").fullmatch
-    return {short: tensors[name] for name, short in names.items() if not is_mask(short)}
+    return {name: tensor for name, tensor in tensors.items() if not is_mask(name)}
 
 
 def list_shards(folder):
@@ -377,10 +427,10 @@ def parse_index(text):
 
 
 def find_weights(tensors, config, shapes):
-    """{"blocks/0/attn/c_attn/w": array, ...} of the tensors that a model's shapes ask for.
+    """{"blocks/0/attn/c_attn/w": Tensor, ...} of the tensors that a model's shapes ask for.
 
-    Nothing is converted, and nothing read where they are mapped, but to compare an output
-    projection of its own with the token embedding. ValueError that names the tensor in the way.
+    None is read, but to compare an output projection of its own with the token embedding.
+    UnsupportedError, and ValueError that names the tensor in the way.
     """
     tensors, params = dict(tensors), {}
     head = tensors.pop("lm_head.weight", None)
@@ -391,7 +441,7 @@ def find_weights(tensors, config, shapes):
     refuse_left_over(tensors, map(hf_name, params))
     if head is None and not config.is_tied:
         raise UnsupportedError("tie_word_embeddings is false, and there is no lm_head.weight")
-    if head is not None and not np.array_equal(head, params["wte"]):
+    if head is not None and not np.array_equal(head.read(), params["wte"].read()):
         raise UnsupportedError(
             "lm_head.weight is not wte.weight (tie_word_embeddings is "
             f"{str(config.is_tied).lower()}); here the output projection is the token embedding"
@@ -413,7 +463,7 @@ def is_plain(config):
 
 def nest_weights(weights, config):
     """params, float32 and read-only, from what `find_weights` found."""
-    params = unflatten({name: as_float32(array) for name, array in weights.items()})
+    params = unflatten({name: as_float32(tensor.read()) for name, tensor in weights.items()})
     return fold(params, config)
 
 

@@ -1,14 +1,17 @@
 """The safetensors format: what its own library wrote, and files that are wrong on purpose."""
 
 import json
+import os
 import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from files import safetensors
 from files.safetensors import (
-    MAX_TENSORS,
+    MAX_COMMAS,
+    MAX_HEADER,
     SafetensorsError,
     read_safetensors,
     write_safetensors,
@@ -69,7 +72,7 @@ def test_what_the_library_wrote_is_written_with_the_same_bytes(tmp_path):
     """Of a file of the safetensors library, header and all, but for how its JSON is written."""
     for path in FOLDERS.rglob("*.safetensors"):
         found = read_safetensors(path)
-        if any(found._entries[name].dtype == "BF16" for name in found):
+        if any(found.entries[name].dtype == "BF16" for name in found):
             continue  # NumPy has none
         copy = tmp_path / "x.safetensors"
         write_safetensors(copy, found, found.metadata)
@@ -130,10 +133,11 @@ WRONG = {
     "cut off": (b'{"x":', b"", None, "not JSON"),
     "longer than the file": ({}, b"", 3, "claims 3 bytes, and 2 follow"),
     "longer than anything": ({}, b"", 2**64 - 1, "claims 18446744073709551615 bytes"),
-    "nested": (b"[" * 200_000, b"", None, "than 65536 tensors"),
+    "nested": (b"[" * (MAX_COMMAS + 1), b"", None, "has more in it than a model's"),
     "nested in a tensor": (b'{"x":' + b"[" * 50_000, b"", None, "not JSON"),
     "nested objects": (b'{"x":' * 60_000, b"", None, "not JSON"),
-    "too many": (b'{"x":[' + b"{}," * (MAX_TENSORS + 2) + b"0]}", b"", None, "than 65536 tensors"),
+    "too many": (b'{"x":[' + b"0," * (MAX_COMMAS + 1) + b"0]}", b"", None, "has more in it than"),
+    "too large": ({"x": entry(0, 0, "U8", [0, 2**59, 2**59])}, b"", None, "which is too large"),
     "huge number": (b'{"x":' + b"9" * 5000 + b"}", b"", None, "not JSON"),
     "twice": (b'{"x":{},"y":{},"x":{}}', b"", None, "'x' is there twice"),
     "twice inside": (b'{"x":{"dtype":"U8","dtype":"U8"}}', b"", None, "'dtype' is there twice"),
@@ -186,6 +190,28 @@ def test_what_cannot_be_is_one_line_that_names_the_file(tmp_path, kind):
     line = str(refused.value)
     assert line.startswith(f"{path}: ") and words in line
     assert "\n" not in line and len(line) < 400
+
+
+def test_a_header_longer_than_the_format_allows_is_refused(tmp_path):
+    path = write_raw(tmp_path / "x", {}, length=MAX_HEADER + 1)
+    with open(path, "r+b") as file:
+        file.truncate(MAX_HEADER + 100)  # with holes, which take no room
+    with pytest.raises(SafetensorsError, match=f"claims {MAX_HEADER + 1} bytes"):
+        read_safetensors(path)
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_read_as_it_was(tmp_path, monkeypatch):
+    path, other = tmp_path / "x", tmp_path / "y"
+    write_safetensors(path, {"x": np.ones(4, np.float32)})
+    write_safetensors(other, {"aaaaaaaaaaaaaaaaaaaa": np.zeros(9, np.float32)})
+    parse = safetensors.parse_header
+
+    def replace(*arguments):
+        os.replace(other, path)
+        return parse(*arguments)
+
+    monkeypatch.setattr(safetensors, "parse_header", replace)
+    assert read_safetensors(path)["x"].tolist() == [1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("size", [0, 1, 7, 8])
@@ -249,7 +275,7 @@ def test_ten_thousand_damaged_files_are_refused_or_read_as_what_they_say(tmp_pat
         path.write_bytes(damaged)
         try:
             found = read_safetensors(path)
-            arrays = [found[name] for name in found if found._entries[name].dtype in DTYPES_READ]
+            arrays = [found[name] for name in found if found.entries[name].dtype in DTYPES_READ]
         except SafetensorsError as error:
             assert "\n" not in str(error) and str(error).startswith(str(path))
             outcomes["refused"] += 1
@@ -257,7 +283,7 @@ def test_ten_thousand_damaged_files_are_refused_or_read_as_what_they_say(tmp_pat
         finally:
             path.unlink()
         outcomes["read"] += 1
-        entries = sorted((e.begin, e.end) for e in found._entries.values())
+        entries = sorted((e.begin, e.end) for e in found.entries.values())
         assert (
             sum(end - begin for begin, end in entries)
             == len(damaged) - 8 - struct.unpack("<Q", damaged[:8])[0]
