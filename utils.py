@@ -109,8 +109,8 @@ def find_folder(model, models_dir=None):
         return folder if is_complete(folder) else download(model, models_dir)
 
     folder = MODELS_DIR / BUNDLED if model == BUNDLED else locate_folder(model, models_dir)
-    is_of_hub = hub.parse_name(model) and folder == models_dir / model and hub.is_blank(folder)
-    if hub.is_unfinished(folder) or is_of_hub:
+    is_of_hub = hub.parse_name(model) and folder == hub.find_place(model, models_dir)
+    if hub.is_unfinished(folder) or (is_of_hub and hub.is_blank(folder)):
         download_from_hub(model, folder, models_dir)
     try:
         missing = find_missing_files(folder)
@@ -155,7 +155,7 @@ def find_missing_files(folder):
     """The names of the files that a folder lacks to be a model, in OpenAI's layout or Hugging
     Face's. Raises FolderError and OSError."""
     if huggingface.is_huggingface(folder):
-        return huggingface.find_missing(folder)
+        return huggingface.list_missing(folder)
     return find_missing(folder)
 
 
@@ -182,7 +182,7 @@ def locate_folder(model, models_dir):
         places.append(models_dir / path)
     folders = [place for place in places if is_folder(place)]
     if not folders and hub.parse_name(model) and not os.path.isfile(path):
-        return models_dir / model
+        return hub.find_place(model, models_dir)
     if os.path.isfile(path):
         raise ModelError(f"{path} is a file; give the folder that it is in")
     if not folders:
@@ -284,10 +284,10 @@ def load_encoder(folder, hparams):
 
 
 def load_huggingface_encoder(folder, n_vocab=None):
-    """The Encoder of a folder in Hugging Face's layout, see its `read_vocabulary`. Raises
+    """The Encoder of a folder in Hugging Face's layout, see its `read_tokenizer`. Raises
     ModelError."""
     try:
-        encoder = parse_encoder(*huggingface.read_vocabulary(folder, n_vocab))
+        encoder = parse_encoder(*huggingface.read_tokenizer(folder, n_vocab))
         end = huggingface.read_end(folder)
         if encoder.eot is None and end in encoder.special.values():
             encoder.eot = end

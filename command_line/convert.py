@@ -83,14 +83,9 @@ def main(argv=None):
         return fail(PROGRAM, f"{place}: {reason}; {cure}" if place else f"{reason}; {cure}")
     except MemoryError:
         return fail(PROGRAM, "not enough memory for a model of this size")
-    path = folder if folder.parent != Path() else Path(os.curdir, folder)
-    notice(f"done; hear it with: python gpt2_numpy.py --model {shlex.quote(spell(path))}")
+    path = os.path.join(os.curdir, folder) if len(folder.parts) == 1 else str(folder)
+    notice(f"done; hear it with: python gpt2_numpy.py --model {shlex.quote(path)}")
     return 0
-
-
-def spell(path):
-    """A path that --model takes for one, however short."""
-    return os.path.join(os.curdir, path) if len(path.parts) == 1 else str(path)
 
 
 def convert(model, folder, kind):
@@ -103,6 +98,7 @@ def convert(model, folder, kind):
         raise ConvertError(f"{folder} is there already; give a FOLDER that is not")
     encoder, hparams, weights = map_model(model)
     part = Path(f"{folder}.tmp")
+    made = [parent for parent in part.parents if not parent.exists()]
     try:
         part.mkdir(parents=True)
     except FileExistsError:
@@ -115,6 +111,9 @@ def convert(model, folder, kind):
     finally:
         with contextlib.suppress(OSError):
             shutil.rmtree(part)
+        for parent in made:  # those in which nothing was written, from the innermost on
+            with contextlib.suppress(OSError):
+                parent.rmdir()
 
 
 def write_huggingface(folder, model, encoder, hparams, weights):
@@ -123,7 +122,7 @@ def write_huggingface(folder, model, encoder, hparams, weights):
     write_safetensors(folder / WEIGHTS, named, metadata={"format": "pt"})
     dtype = find_dtype(weights)
     front = "---\nlibrary_name: transformers\npipeline_tag: text-generation\n---\n\n"
-    card = front + describe_model(folder, model, hparams, dtype)
+    card = front + make_card(folder, model, hparams, dtype)
     contents = format_folder(hparams, dtype, encoder, format_encoder(encoder), card)
     write_whole({folder / name: content for name, content in contents.items()})
 
@@ -136,7 +135,7 @@ def write_openai(folder, model, encoder, hparams, weights):
         "hparams.json": json.dumps(hparams) + "\n",
         "encoder.json": json_text,
         "vocab.bpe": bpe_text,
-        "README.md": describe_model(folder, model, hparams, find_dtype(weights)),
+        "README.md": make_card(folder, model, hparams, find_dtype(weights)),
     }
     beside = {folder / name: content.encode() for name, content in contents.items()}
     write_checkpoint(folder / "model.ckpt", name_tensors(unflatten(weights)), beside)
@@ -150,7 +149,7 @@ def find_dtype(weights):
     return str(np.result_type(*weights.values()))
 
 
-def describe_model(folder, model, hparams, dtype):
+def make_card(folder, model, hparams, dtype):
     """What is known of a model, for its README.md."""
     sizes = ", ".join(f"`{name}` {value:,}" for name, value in hparams.items())
     title, source = (

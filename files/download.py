@@ -15,7 +15,7 @@ import shutil
 import sys
 import threading
 import time
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from files.lock import open_lock
 from files.messages import notice, one_line, readable, why_unreadable
@@ -121,8 +121,8 @@ def explain_writing(error, folder):
 @contextlib.contextmanager
 def hold_lock(path):
     """Hold a lock, after waiting for whoever holds it; its file is there only while it is held, and
-    its folder afterwards only where it has something in it."""
-    told = False
+    a folder that was made for it afterwards only where it has something in it."""
+    told, is_kept = False, is_empty_folder(path.parent)  # that somebody else has made
     while (file := open_lock(path)) is None:
         if not told:
             notice(f"another process is downloading into {path.parent}, waiting for it")
@@ -134,7 +134,16 @@ def hold_lock(path):
         finally:
             with contextlib.suppress(OSError):  # Windows removes no open file
                 path.unlink()
-                path.parent.rmdir()  # nor does anyone a folder that is not empty
+                if not is_kept:
+                    path.parent.rmdir()  # nor does anyone a folder that is not empty
+
+
+def is_empty_folder(path):
+    """Whether there is a folder of this name with nothing in it."""
+    try:
+        return not os.listdir(path)
+    except OSError:
+        return False
 
 
 def check_disk(folder, sizes):
@@ -242,7 +251,7 @@ def look_up(url, auth=None):
     for failures in itertools.count(1):
         try:
             with ask(url, {"Accept-Encoding": "identity"}, auth, "HEAD") as response:
-                if response.next is None:
+                if not response.is_redirect:
                     check_answer(response)
                 return response
         except Interrupted as fault:
@@ -295,14 +304,19 @@ def follow(url, headers, auth, method):
     """
     import requests  # not at the top: a small model speaks sooner without
 
+    class Session(requests.Session):
+        def get_redirect_target(self, response):
+            """None, lest a redirection's body, of whatever length, be read to the end."""
+
     timeout, hop, history = (CONNECT_TIMEOUT, READ_TIMEOUT), url, []
     settings = dict(headers=headers, auth=auth, stream=True, timeout=timeout)
     while True:
-        response = requests.request(method, hop, allow_redirects=False, **settings)
+        with Session() as session:
+            response = session.request(method, hop, allow_redirects=False, **settings)
         response.history = history
-        if response.next is None:
+        if not response.is_redirect:
             return response
-        hop = response.next.url
+        hop = urljoin(response.url, response.headers["Location"])
         if method == "HEAD" and origin(hop) != origin(url):
             return response
         response.close()

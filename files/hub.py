@@ -21,6 +21,7 @@ import json
 import os
 import re
 from typing import NamedTuple
+from urllib.parse import quote
 
 from files.download import (
     LOCK,
@@ -31,6 +32,7 @@ from files.download import (
     explain_writing,
     fetch_files,
     hold_lock,
+    is_empty_folder,
     look_up,
     origin,
 )
@@ -42,10 +44,10 @@ from files.huggingface import (
     VOCAB,
     WEIGHTS,
     WEIGHTS_INDEX,
-    find_missing,
     is_huggingface,
+    list_missing,
     parse_config,
-    parse_index,
+    parse_weight_map,
 )
 from files.messages import notice, one_line, printable, readable
 from files.openai_folder import FolderError, parse_json_object, read_small
@@ -90,11 +92,17 @@ def parse_name(model):
     """The Note of a model's name, "OWNER/NAME" or "OWNER/NAME@REVISION"; None for what can be none
     on the Hub."""
     word = r"\w(?:[\w.-]{0,94}\w)?"
-    pattern = rf"({word}/{word})(?:@(\w[\w.-]{{0,99}}))?"
+    pattern = rf"({word}/{word})(?:@(\w(?:[\w./-]{{0,98}}\w)?))?"
     match = re.fullmatch(pattern, model, re.ASCII) if isinstance(model, str) else None
-    if not match or ".." in model or "--" in match[1]:
+    if not match or ".." in model or "//" in model or "--" in match[1]:
         return None
     return Note(match[1], match[2] or DEFAULT_REVISION)
+
+
+def find_place(model, models_dir):
+    """The folder that a model on the Hub has, or will have; a revision's slashes are written --."""
+    repository, _, revision = model.partition("@")
+    return models_dir / (repository + ("@" + revision.replace("/", "--") if revision else ""))
 
 
 def is_model(folder):
@@ -116,13 +124,13 @@ def is_blank(folder):
 
 def is_unfinished(folder):
     """Whether a folder's files are from the Hub, and more of them are still to come."""
-    return os.path.isfile(folder / NOTE) and not is_whole(folder)
+    return os.path.isfile(folder / NOTE) and not is_fetched(folder)
 
 
-def is_whole(folder):
+def is_fetched(folder):
     """Whether a folder has all the files that a model needs."""
     try:
-        return is_huggingface(folder) and not find_missing(folder)
+        return is_huggingface(folder) and not list_missing(folder)
     except (OSError, FolderError):  # an index that names no files
         return False
 
@@ -138,13 +146,14 @@ def fetch_model(folder, name, check):
     Raises HubError; after that, as after Ctrl-C or a power cut, the same call goes on where this
     one stopped, with the same commit.
     """
+    is_kept = is_empty_folder(folder.parent)  # that somebody else has made
     try:
         check_token()
         check_endpoint()
         name = name or read_note(folder)
         with hold_lock(folder / LOCK):
             try:
-                if not is_whole(folder):
+                if not is_fetched(folder):
                     note = read_note(folder) or name._replace(commit=None)
                     fetch_noted(folder, note, check)
             finally:
@@ -158,7 +167,7 @@ def fetch_model(folder, name, check):
     except DownloadError as error:
         raise HubError(f"{error}; {ask_again()}") from error
     finally:
-        if name and folder.parent.name == name.repository.split("/")[0]:
+        if not is_kept and folder.parent.name == (name or Note("", "")).repository.split("/")[0]:
             with contextlib.suppress(OSError):  # there is something in it
                 folder.parent.rmdir()
 
@@ -205,7 +214,7 @@ def look_for_weights(note, folder):
         )
     fetch_checked(index, note, folder)
     index = read_small(folder / WEIGHTS_INDEX)
-    names = check_small_file(WEIGHTS_INDEX, note, lambda: parse_index(index.decode("utf-8")))
+    names = check_small_file(WEIGHTS_INDEX, note, lambda: parse_weight_map(index.decode("utf-8")))
     weights = look_for(names, note, folder)
     if missing := sorted(set(names) - set(weights)):
         raise Unsuitable(
@@ -282,7 +291,7 @@ def describe(response, name, note):
     all answers have are of the file only where it is this server that has it.
     """
     hops = [*response.history, response]
-    plain = response.headers if response.next is None else {}
+    plain = {} if response.is_redirect else response.headers
 
     def header(special, usual):
         values = [hop.headers[special] for hop in hops if special in hop.headers]
@@ -336,7 +345,7 @@ def page_of(note):
 
 def address(note, name):
     """The address of a file of a model, of its commit where that is known."""
-    return f"{page_of(note)}/resolve/{note.commit or note.revision}/{name}"
+    return f"{page_of(note)}/resolve/{quote(note.commit or note.revision, safe='')}/{name}"
 
 
 def token():
@@ -390,7 +399,7 @@ def explain_refusal(refusal, note, folder):
         )
     if code == "RevisionNotFound" and note.commit:
         return (
-            f"{page} has no longer the commit {note.commit}, of which {folder} has a part; remove "
+            f"{page} no longer has the commit {note.commit}, of which {folder} has a part; remove "
             "this folder to fetch the model as it is now"
         )
     if code == "RevisionNotFound":

@@ -43,7 +43,7 @@ OTHER_WEIGHTS = (  # in formats that are not read here; the first two are progra
 TOKENIZER, VOCAB, MERGES, ADDED = "tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 
-SIZES = {  # transformers' names
+SIZE_NAMES = {  # transformers' names
     "n_vocab": "vocab_size",
     "n_ctx": "n_positions",
     "n_embd": "n_embd",
@@ -119,7 +119,7 @@ class Config(NamedTuple):
 
 def is_huggingface(folder):
     """Whether a folder is in Hugging Face's layout, and not in OpenAI's."""
-    names = (CONFIG, WEIGHTS, WEIGHTS_INDEX, TOKENIZER)
+    names = (CONFIG, WEIGHTS, WEIGHTS_INDEX, TOKENIZER, VOCAB)
     return any(is_file(folder / name) for name in names) and not is_file(folder / "hparams.json")
 
 
@@ -128,7 +128,7 @@ def find_other_weights(folder):
     return next((name for name in OTHER_WEIGHTS if is_file(folder / name)), None)
 
 
-def find_missing(folder):
+def list_missing(folder):
     """The names of the files that a folder lacks to be a model. FolderError, OSError."""
     weights, vocabulary = [WEIGHTS], [VOCAB, MERGES]
     if is_file(folder / WEIGHTS_INDEX) and not is_file(folder / WEIGHTS):
@@ -175,7 +175,7 @@ def parse_config(text):
             raise FolderError(f"{name} is {said[name]!r:.40}, and {alias} {said[alias]!r:.40}")
     if "n_ctx" in said:  # the name in older files
         said.setdefault("n_positions", said["n_ctx"])
-    hparams = {name: find_size(SMALLEST | said, theirs) for name, theirs in SIZES.items()}
+    hparams = {name: find_size(SMALLEST | said, theirs) for name, theirs in SIZE_NAMES.items()}
     check_heads(hparams)
     usual = 4 * hparams["n_embd"]
     n_inner = usual if said.get("n_inner") is None else find_size(said, "n_inner")
@@ -194,7 +194,7 @@ def parse_config(text):
     )
 
 
-def read_vocabulary(folder, n_vocab=None):
+def read_tokenizer(folder, n_vocab=None):
     """The vocabulary of a folder: what OpenAI's encoder.json and vocab.bpe would hold, two str.
 
     n_vocab: of the model. Where the vocabulary has fewer tokens, as embeddings are filled up to a
@@ -407,10 +407,10 @@ def map_tensors(folder):
 def list_shards(folder):
     """The names of the files that the weights lie in, by their index. FolderError and OSError."""
     with naming(folder / WEIGHTS_INDEX):
-        return parse_index(read_small(folder / WEIGHTS_INDEX).decode("utf-8"))
+        return parse_weight_map(read_small(folder / WEIGHTS_INDEX).decode("utf-8"))
 
 
-def parse_index(text):
+def parse_weight_map(text):
     """The names of files, sorted, in WEIGHTS_INDEX (str). FolderError; also where one could lead
     out of the folder."""
     weight_map = parse_json_object(text).get("weight_map")
@@ -531,7 +531,7 @@ def format_folder(hparams, dtype, encoder, texts, card):
     """
     config = {name: default for name, (default, *_) in FIELDS.items() if default is not None}
     del config["is_causal"]  # which GPT2Config does not have, and takes all the same
-    config |= {theirs: hparams[name] for name, theirs in SIZES.items()}
+    config |= {theirs: hparams[name] for name, theirs in SIZE_NAMES.items()}
     config |= {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "n_inner": None}
     config |= {"n_ctx": hparams["n_ctx"]}  # llama.cpp asks for the old name
     config |= {"layer_norm_epsilon": EPSILON, "reorder_and_upcast_attn": False, "dtype": dtype}

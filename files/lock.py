@@ -1,5 +1,6 @@
 """Locks that the operating system lets go of when their process ends, however it ends."""
 
+import itertools
 import os
 
 
@@ -24,9 +25,14 @@ def try_lock(file):
 def open_lock(path):
     """The file at a path, open and locked, made with its folder if there is none; None where
     another process holds it. Raises OSError."""
-    while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(path, "a")
+    for attempt in itertools.count():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = open(path, "a")
+        except (FileNotFoundError, FileExistsError):
+            if attempt < 10:  # whoever held it before removes the folder just now
+                continue
+            raise
         if not try_lock(file):
             file.close()
             return None

@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 from pathlib import Path
+from urllib.parse import unquote
 
 from file_server import Server, send, serve
 
@@ -85,7 +86,7 @@ class Hub(Server):
             return faults.pop(0)(handler, b"")
         if f"{owner}/{name}" != REPOSITORY:
             return self.refuse(handler, 401, "RepoNotFound")
-        commit = self.revisions.get(revision, revision)
+        commit = self.revisions.get(unquote(revision), revision)
         if commit not in self.commits:
             return self.refuse(handler, 404, "RevisionNotFound")
         if file not in self.commits[commit]:

@@ -390,7 +390,7 @@ def test_what_a_server_says_of_a_file_is_asked_of_itself_alone(server, elsewhere
         redirect_to(f"{elsewhere.url}/{DATA}"),
     ]
     response = fetching.look_up(url)
-    assert response.next.url == f"{elsewhere.url}/{DATA}" and response.status_code == 302
+    assert response.headers["Location"] == f"{elsewhere.url}/{DATA}" and response.status_code == 302
     assert [hop.url for hop in response.history] == [url] and elsewhere.requests == []
     assert capfd.readouterr().err == (
         f"{url}: the server answered 503 Service Unavailable; trying again in 0 s\n"

@@ -80,7 +80,8 @@ def test_names_on_the_hub(model, repository, revision):
     "model",
     ["gpt2", "", "/", "a/", "/b", "a/b/", "a/b/c", "./a/b", "../b", "a/..", ".a/b", "a/.b", "a/b.",
      "-a/b", "a/b-", "a--b/c", "a/b..c", "a\\b", "a/b c", "a/b@", "@a/b", "a@c/b", "a/b@c@d",
-     "a/b@c/d", "a/b@../c", "a/b@.c", "a/é", "a/b\n", "a/b?x", "a/b%2e", "x" * 97 + "/b",
+     "a/b@c//d", "a/b@/d", "a/b@d/",
+     "a/b@../c", "a/b@.c", "a/é", "a/b\n", "a/b?x", "a/b%2e", "x" * 97 + "/b",
      "https://huggingface.co/a/b", "~/b", Path("a/b"), None],
 )  # fmt: skip
 def test_what_is_no_name_on_the_hub(model):
@@ -313,7 +314,30 @@ def test_a_vocabulary_is_one_file_or_two(a_hub, tmp_path):
     del files["tokenizer_config.json"]
     names = ["config.json", "tokenizer.json", "added_tokens.json", WEIGHTS]
     assert_whole(find_folder(REPOSITORY, tmp_path), files, names)
-    assert hub.is_whole(tmp_path / REPOSITORY)
+    assert hub.is_fetched(tmp_path / REPOSITORY)
+
+
+def test_a_revision_may_have_slashes(a_hub, tmp_path):
+    a_hub.revisions["refs/pr/7"] = COMMITS[0]
+    folder = find_folder(f"{REPOSITORY}@refs/pr/7", tmp_path)
+    assert folder == tmp_path / f"{REPOSITORY}@refs--pr--7"
+    assert_whole(folder, a_hub.commits[COMMITS[0]])
+    n_asked = len(a_hub.asked)
+    assert find_folder(f"{REPOSITORY}@refs/pr/7", tmp_path) == folder
+    assert len(a_hub.asked) == n_asked
+
+
+def test_a_folder_of_ones_own_is_not_removed_nor_downloaded_into(a_hub, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / REPOSITORY).mkdir(parents=True)
+    with pytest.raises(ModelError, match="missing are"):
+        find_folder(REPOSITORY, tmp_path / "models")
+    monkeypatch.chdir("/")
+    (tmp_path / "models" / REPOSITORY).mkdir(parents=True)
+    a_hub.faults["HEAD config.json"] = [refuse(404, "EntryNotFound")] * 9
+    with pytest.raises(ModelError, match=r"has no config\.json"):
+        find_folder(f"{REPOSITORY}", tmp_path / "models")
+    assert (tmp_path / "models" / REPOSITORY).is_dir() and (tmp_path / REPOSITORY).is_dir()
 
 
 def test_a_model_too_large_for_this_computer_is_refused_before_its_weights(a_hub, tmp_path):
@@ -449,14 +473,14 @@ def test_a_commit_that_is_gone_says_what_to_do(a_hub, tmp_path):
     a_hub.revisions = {"main": COMMITS[1]}
     message = refusal(tmp_path)
     assert message == (
-        f"{a_hub.url}/{REPOSITORY} has no longer the commit {COMMITS[0]}, of which {folder} has a "
+        f"{a_hub.url}/{REPOSITORY} no longer has the commit {COMMITS[0]}, of which {folder} has a "
         "part; remove this folder to fetch the model as it is now"
     )
     shutil.rmtree(folder)
     assert_whole(find_folder(REPOSITORY, tmp_path), a_hub.commits[COMMITS[1]])
 
 
-@pytest.mark.parametrize("names", [[], ["download.lock"], ["download.lock", f"{NOTE}.tmp"], [NOTE]])
+@pytest.mark.parametrize("names", [["download.lock"], ["download.lock", f"{NOTE}.tmp"], [NOTE]])
 def test_a_folder_in_which_nothing_has_come_is_bound_to_no_commit(a_hub, tmp_path, names):
     """As kill -9 may leave it."""
     folder = tmp_path / REPOSITORY
@@ -755,8 +779,8 @@ def test_nothing_is_whole_before_its_weights_are(a_hub, tmp_path, monkeypatch):
                 break
             except KeyboardInterrupt:
                 folder = tmp_path / str(n) / REPOSITORY
-                assert not hub.is_whole(folder)
-        assert hub.is_whole(find_folder(REPOSITORY, tmp_path / str(n)))
+                assert not hub.is_fetched(folder)
+        assert hub.is_fetched(find_folder(REPOSITORY, tmp_path / str(n)))
     assert n == 8
 
 
