@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from encoder import EncoderError, format_encoder, get_encoder, parse_encoder
-from files import hub, huggingface
+from files import hub, huggingface, huggingface_tokenizer
 from files.download import DownloadError
 from files.memory import LowMemoryError, require_memory
 from files.messages import notice, one_line, printable, readable, why_unreadable
@@ -287,8 +287,8 @@ def load_huggingface_encoder(folder, n_vocab=None):
     """The Encoder of a folder in Hugging Face's layout, see its `read_tokenizer`. Raises
     ModelError."""
     try:
-        encoder = parse_encoder(*huggingface.read_tokenizer(folder, n_vocab))
-        end = huggingface.read_end(folder)
+        encoder = parse_encoder(*huggingface_tokenizer.read_tokenizer(folder, n_vocab))
+        end = huggingface_tokenizer.read_end(folder)
         if encoder.eot is None and end in encoder.special.values():
             encoder.eot = end
         return encoder
@@ -297,7 +297,7 @@ def load_huggingface_encoder(folder, n_vocab=None):
     except (FolderError, OSError) as error:
         raise ModelError(why_unreadable(error, "fetch or copy it again")) from error
     except EncoderError as error:
-        vocab, merges = huggingface.vocabulary_files(folder)
+        vocab, merges = huggingface_tokenizer.vocabulary_files(folder)
         file = merges if error.file == "vocab.bpe" else vocab
         problem = one_line(error.problem).replace("encoder.json", vocab)
         raise ModelError(

@@ -15,7 +15,8 @@ from command_line.errors import describe_import_error, fail
 from command_line.options import OneLineParser
 from command_line.version import describe_version
 from encoder import format_encoder
-from files.huggingface import WEIGHTS, format_folder, hf_name
+from files.huggingface import WEIGHTS, hf_name
+from files.huggingface_writer import format_folder
 from files.messages import notice, one_line, printable
 from files.openai_folder import format_checkpoint_state
 from files.safetensors import SafetensorsError, write_safetensors
