@@ -297,7 +297,8 @@ def fold(params, config):
         (c x - c mean) / sqrt(c² variance + 1e-5) = (x - mean) / sqrt(variance + epsilon).
 
     The token embedding is the output projection, too, so the last layer norm's result is divided
-    by c.
+    by c. (Who trains such a model further has a residual stream c times as large, and learning
+    rates that mean something else.)
 
     Fewer features in the feed-forward network than 4 * n_embd: more, whose weights are all 0. They
     are gelu(0) = 0, and add nothing.
