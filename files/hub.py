@@ -106,10 +106,12 @@ def find_place(model, models_dir):
 
 
 def is_model(folder):
-    """Whether a folder has a model in Hugging Face's layout, or a part of one from the Hub."""
-    names = (NOTE, CONFIG, WEIGHTS, WEIGHTS_INDEX)
-    note, config, weights, index = (os.path.isfile(folder / name) for name in names)
-    return note or (config and (weights or index))
+    """Whether a folder has a model in Hugging Face's layout, or a part of one, as far as it may be
+    looked into."""
+    try:
+        return os.path.isfile(folder / NOTE) or is_huggingface(folder)
+    except OSError:
+        return False
 
 
 def is_blank(folder):

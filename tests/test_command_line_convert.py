@@ -94,6 +94,7 @@ def test_what_transformers_needs_to_know_is_there(tiny_model, tmp_path):
     exact = json.loads((FOLDERS / "plain" / "tokenizer.json").read_text("utf-8"))
     assert set(tokenizer) == set(exact) and set(tokenizer["model"]) == set(exact["model"])
     assert tokenizer["pre_tokenizer"] == exact["pre_tokenizer"]
+    assert tokenizer["decoder"]["type"] == "ByteLevel"
     assert tokenizer["added_tokens"] == [
         exact["added_tokens"][0] | {"id": encoder.eot, "content": "<|endoftext|>"}
     ]

@@ -20,6 +20,8 @@ from helpers import HPARAMS, make_model, make_tensors, vocabulary_digests
 from hub_server import COMMITS, REPOSITORY, model_of_transformers
 from utils import ModelError, load_encoder_hparams_and_params
 
+FOLDERS = Path(__file__).parent / "fixtures" / "huggingface"
+
 
 @pytest.fixture
 def listed(tmp_path, capfd):
@@ -253,6 +255,20 @@ def test_models_from_the_hub(listed, tmp_path, a_hub):
     assert lines["else/part"].endswith("incomplete; --model else/part fetches the rest")
     (tmp_path / "by-hand" / "dangling").symlink_to(tmp_path / "nowhere")
     assert "by-hand/dangling: No such file or directory" in listed()["by-hand"]
+
+
+def test_models_that_transformers_saved(listed, tmp_path):
+    for name in ("float16", "bfloat16", "sharded", "unscaled"):
+        shutil.copytree(FOLDERS / name, tmp_path / name)
+    lines = listed()
+    for name, dtype in (("float16", "float16"), ("bfloat16", "float32"), ("sharded", "float32")):
+        assert lines[name].split() == [name, "8,160", "0.0", "MB", dtype]
+    config = json.loads((FOLDERS / "plain" / "config.json").read_text("utf-8"))
+    text = json.dumps(config | {"n_layer": 2**31 - 1})  # whose shapes would fill the memory
+    (tmp_path / "unscaled" / "config.json").write_text(text)
+    assert "no tensor h.2.ln_1.weight" in listed()["unscaled"]
+    (tmp_path / "float16" / "model.safetensors").unlink()
+    assert "missing are model.safetensors" in listed()["float16"]
 
 
 def test_a_vocabulary_that_is_none_is_said(listed, tmp_path):

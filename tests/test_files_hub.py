@@ -617,6 +617,17 @@ def test_a_link_that_expired_on_the_way_is_asked_for_again(a_hub, tmp_path, capf
     assert "answered 403 Forbidden; the link to it may have expired" in capfd.readouterr().err
 
 
+def test_a_refusal_of_the_hub_itself_after_its_own_redirection_is_final(a_hub, tmp_path):
+    """It is no link that has expired: nothing would come of asking again."""
+
+    def move(handler, body):
+        send(handler, 307, Location=handler.path.replace(NAME, f"{NAME}-moved"))
+
+    a_hub.faults["config.json"] = [move]
+    refusal(tmp_path)
+    assert a_hub.asked.count("GET config.json") == 2  # and where it leads
+
+
 def test_storage_without_ranges_starts_over(a_hub, tmp_path, capfd):
     def serve_all(handler, body):
         send(handler, 200, body, ETag='"1"')
@@ -788,3 +799,11 @@ def test_a_download_raises_its_own_error(tmp_path):
     with pytest.raises(HubError, match="run again later"):
         hub.fetch_model(tmp_path / "a" / "b", parse_name("a/b"), lambda hparams: None)
     assert issubclass(HubError, fetching.DownloadError) and utils.find_folder("tales")
+
+
+def test_a_folder_that_nobody_may_look_into_is_no_model(tmp_path, monkeypatch):
+    def refuse_to_look(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "stat", refuse_to_look)
+    assert not hub.is_model(tmp_path)
