@@ -63,7 +63,8 @@ FIELDS = {  # of config.json: what it is where it is missing, what it may be, an
     "model_type": (None, ["gpt2"], "only GPT-2 is computed here"),
     "activation_function": (
         "gelu_new",
-        ["gelu_new", "gelu_pytorch_tanh", "gelu_fast"],  # three names of the tanh form
+        # five names of the tanh form
+        ["gelu_new", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_fast", "gelu_accurate"],
         "only GPT-2's own is computed here, gelu_new, the tanh form",
     ),
     "add_cross_attention": (False, [False], "there is no encoder here to attend to"),

@@ -30,6 +30,7 @@ UNUSED_BY_GPT2 = (  # of tokenizers' BPE
     "byte_fallback",
     "ignore_merges",
 )
+NAMED = ("bos", "eos", "unk", "pad", "sep", "cls", "mask")
 TOKENIZER_CLASSES = (  # of transformers, that do nothing else than what their files say
     "GPT2Tokenizer",
     "GPT2TokenizerFast",
@@ -46,11 +47,11 @@ def read_tokenizer(folder, n_vocab=None):
 
     UnsupportedError and FolderError that name the file, and OSError.
     """
-    added = {}
+    added, named = {}, []
     if is_file(folder / TOKENIZER_CONFIG):
         with naming(folder / TOKENIZER_CONFIG):
             text = read_small(folder / TOKENIZER_CONFIG).decode("utf-8")
-            added = parse_tokenizer_config(text)
+            added, named = parse_tokenizer_config(text)
     vocab_file, merges_file = vocabulary_files(folder)
     with naming(folder / vocab_file):
         text = read_small(folder / vocab_file).decode("utf-8")
@@ -66,8 +67,8 @@ def read_tokenizer(folder, n_vocab=None):
             with naming(folder / ADDED):
                 added |= parse_json_object(read_small(folder / ADDED).decode("utf-8"))
     with naming(folder):
-        check_added(added, merges)
         vocab |= added
+        check_added([*added, *named], vocab, merges)
         n_vocab = len(vocab) if n_vocab is None else n_vocab
         if len(vocab) > n_vocab:
             raise UnsupportedError(
@@ -100,18 +101,20 @@ def parse_merges(text):
     return [tuple(line.split(" ")) for line in lines[lines[0].startswith("#version") :]]
 
 
-def check_added(added, merges):
-    """UnsupportedError where an added token is one that the vocabulary has already: it would be cut
-    out of a text before any merge, which is not done here."""
+def check_added(tokens, vocab, merges):
+    """UnsupportedError where an added or named token is one that merges make: transformers cuts it
+    out of a text before any merge, which is not done here. Also where it has no id."""
     made = {"".join(pair) for pair in merges}
-    for token in added:
+    for token in tokens:
         if token in made or len(token) == 1:
             raise UnsupportedError(f"its added token {token!r:.40} is also one of the vocabulary")
+        if token not in vocab:
+            raise UnsupportedError(f"its added token {token!r:.40} has no id")
 
 
 def parse_tokenizer_config(text):
-    """{token: id} of the added tokens that tokenizer_config.json (str) names. UnsupportedError
-    where it asks for what is not done here, and FolderError."""
+    """({added token: id}, [token that is called by its name]) of tokenizer_config.json (str).
+    UnsupportedError where it asks for what is not done here, and FolderError."""
     said = parse_json_object(text)
     for name in ("add_prefix_space", "add_bos_token", "add_eos_token"):
         if said.get(name):
@@ -130,11 +133,12 @@ def parse_tokenizer_config(text):
         if not isinstance(content, str) or not re.fullmatch("[0-9]{1,9}", number):
             raise FolderError(f"an added token is {number!r:.40}: {token!r:.80}")
         added[content] = int(number)
-    extra = said.get("extra_special_tokens", [])
-    for content in extra.values() if isinstance(extra, dict) else extra:
-        if content not in added:
-            raise UnsupportedError(f"extra_special_tokens has {content!r:.40}, without an id")
-    return added
+    named = [said.get(f"{name}_token") for name in NAMED]
+    for name in ("additional_special_tokens", "extra_special_tokens"):
+        more = said.get(name) or []
+        named += more.values() if isinstance(more, dict) else more
+    named = [token.get("content") if isinstance(token, dict) else token for token in named]
+    return added, [token for token in named if isinstance(token, str)]
 
 
 def parse_tokenizer(text):

@@ -199,7 +199,7 @@ def test_what_does_not_change_the_result_is_no_obstacle(copied):
     answers, folder = np.load(FOLDERS / "answers.npz"), copied()
     change_json(
         folder / "config.json",
-        activation_function="gelu_fast",
+        activation_function="gelu_accurate",
         reorder_and_upcast_attn=True,
         resid_pdrop=0.5,
         n_inner=48,
@@ -361,8 +361,11 @@ def test_tokenizers_that_are_not_gpt2s_are_refused(copied, change, words):
         ({"add_bos_token": True}, "add_bos_token is True"),
         ({"add_eos_token": True}, "add_eos_token is True"),
         ({"tokenizer_class": "RobertaTokenizer"}, "tokenizer_class is 'RobertaTokenizer'"),
-        ({"extra_special_tokens": ["the"]}, "extra_special_tokens has 'the'"),
-        ({"extra_special_tokens": {"image_token": "<i>"}}, "extra_special_tokens has '<i>'"),
+        ({"extra_special_tokens": ["he"]}, "added token 'he' is also one of the vocabulary"),
+        ({"extra_special_tokens": {"image_token": "<i>"}}, "added token '<i>' has no id"),
+        ({"additional_special_tokens": [{"content": "er"}]}, "added token 'er' is also one of"),
+        ({"eos_token": "he"}, "added token 'he' is also one of the vocabulary"),
+        ({"pad_token": {"content": "e"}}, "added token 'e' is also one of the vocabulary"),
         ({"added_tokens_decoder": {"3": {"content": "he"}}}, "added token 'he' is also one of"),
         ({"added_tokens_decoder": {"3": {"content": "e"}}}, "added token 'e' is also one of"),
         ({"added_tokens_decoder": {"x": {"content": "<x>"}}}, "an added token is 'x'"),
@@ -385,6 +388,18 @@ def test_an_added_token_that_is_a_word_of_the_vocabulary_is_refused(copied):
         change_json(folder / "tokenizer.json", added_tokens=[*said["added_tokens"], token])
         line = refuse(folder)
         assert f"its added token {word!r} is also one of the vocabulary" in line
+
+
+def test_added_tokens_may_be_called_by_their_names(copied):
+    folder = copied("added_tokens")
+    change_json(
+        folder / "tokenizer_config.json",
+        eos_token="<|endoftext|>",
+        pad_token="[PAD]",
+        extra_special_tokens=["<|user|>"],
+        additional_special_tokens=["<|user|>", {"content": "[PAD]"}],
+    )
+    assert load_encoder_hparams_and_params(folder)[0].special["<|user|>"] == 349
 
 
 def test_the_token_that_ends_a_text_may_have_another_name(copied):
