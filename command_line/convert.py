@@ -29,7 +29,8 @@ from utils import ModelError, map_model, n_parameters
 PROGRAM = "files.convert"
 
 DESCRIPTION = """\
-Write a model as a folder of another kind. The weights keep their values and their type.
+Write a model as a folder of another kind. The weights keep their values, and their type, float32
+or float16; bfloat16 becomes float32.
 
   python -m files.convert tales tales-hf --to huggingface
   python -m files.convert ./my-finetuned-model my-model --to openai
