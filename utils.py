@@ -225,6 +225,8 @@ def suggest(path, models_dir):
     names = {name.lower(): name for name in [*folders, BUNDLED, *RELEASED]}
     on_the_hub = {name.split("/")[1]: name for name in ON_THE_HUB.values()}
     wanted = os.path.basename(os.path.normpath(path)).lower()
+    if on_the_hub.get(wanted) == path:
+        return ""
     if wanted in on_the_hub and wanted not in names:
         return f" (did you mean {on_the_hub[wanted]}?)"
     similar = difflib.get_close_matches(wanted, names, n=1)

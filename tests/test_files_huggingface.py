@@ -566,6 +566,12 @@ def test_transformers_name_of_a_model_leads_to_the_hubs(tmp_path):
             load_encoder_hparams_and_params(name, tmp_path)
 
 
+def test_a_name_that_is_right_is_not_suggested(tmp_path):
+    with pytest.raises(ModelError) as refused:
+        load_encoder_hparams_and_params("openai-community/gpt2", tmp_path)
+    assert "so the Hub was asked" in str(refused.value) and "did you mean" not in str(refused.value)
+
+
 def test_a_run_does_not_write_into_such_a_folder(copied, story, capsys):
     assert "already holds a model (config.json)" in run_refused(capsys, story, "--out", copied())
 
