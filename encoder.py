@@ -161,6 +161,8 @@ class Encoder:
         """
         check_text(text)
         ids = []
+        if not isinstance(allowed_special, str):
+            allowed_special = set(allowed_special)
         for piece in self._split_special(text, allowed_special):
             if piece in allowed_special:
                 ids.append(self.special[piece])
@@ -182,8 +184,7 @@ class Encoder:
             if token not in self.special:
                 problem = f"this vocabulary has no special token {token!r:.40}"
                 raise EncoderError(f"allowed_special={allowed!r:.80}: {problem}")
-        longest_first = sorted(allowed, key=len, reverse=True)
-        return regex.split(f"({'|'.join(map(regex.escape, longest_first))})", text)
+        return regex.split(f"({'|'.join(map(regex.escape, allowed))})", text)
 
     def decode_bytes(self, ids):
         """The bytes that ids stand for, any iterable of integers: they are UTF-8 or a piece of it.

@@ -212,19 +212,19 @@ def muon(
     moments,
     step,
     lr,
-    hidden_lr=0.02,
+    muon_lr=0.02,
     momentum=0.95,
     betas=(0.9, 0.95),
     weight_decay=0.1,
     workers=map,
 ):
-    """One step of Muon, with hidden_lr, for the matrices inside the blocks, and of `adamw`, with lr
+    """One step of Muon, with muon_lr, for the matrices inside the blocks, and of `adamw`, with lr
     and betas, for the rest; in place (Jordan et al. 2024, kellerjordan.github.io/posts/muon).
 
     The gradient of a matrix w lies mostly along a few directions, those of its largest singular
     values, and a step along it learns little in the others. `orthogonalize` keeps the directions of
     its running mean m and makes all equally strong. Then x w changes by as much whichever way x
-    points: by hidden_lr times x's length, or sqrt(n_out / n_in) times that where there are more
+    points: by muon_lr times x's length, or sqrt(n_out / n_in) times that where there are more
     outputs than inputs.
 
     That is for matrices from features to features. Of an embedding a step moves the rows whose
@@ -242,8 +242,8 @@ def muon(
         m += (1.0 - momentum) * (g - m)
         ahead = g + momentum * (m - g)  # Nesterov: what m would be after one more gradient like g
         n_in, n_out = p.shape
-        p *= 1.0 - hidden_lr * weight_decay
-        p -= hidden_lr * math.sqrt(max(1.0, n_out / n_in)) * orthogonalize(ahead)
+        p *= 1.0 - muon_lr * weight_decay
+        p -= muon_lr * math.sqrt(max(1.0, n_out / n_in)) * orthogonalize(ahead)
 
     list(workers(update, zip(*hidden, strict=True)))
 

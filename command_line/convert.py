@@ -154,10 +154,8 @@ def find_dtype(weights):
 def make_card(folder, model, hparams, dtype):
     """What is known of a model, for its README.md."""
     sizes = ", ".join(f"`{name}` {value:,}" for name, value in hparams.items())
-    title, source = (
-        printable(folder.name.removesuffix(".tmp")),
-        printable(os.path.basename(os.path.normpath(model))),
-    )
+    title = printable(folder.name.removesuffix(".tmp"))
+    source = printable(os.path.basename(os.path.normpath(model)))
     return (
         f"# {title}\n\n"
         f"A GPT-2 of {n_parameters(hparams):,} parameters: {sizes}. Its weights are {dtype}, its "

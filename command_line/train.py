@@ -126,7 +126,7 @@ def make_parser():
         group,
         "optimizer",
         "adamw; or muon, for the matrices inside the blocks, with AdamW for the rest: its steps "
-        "take longer and learn more",
+        "take longer",
         "NAME",
     )
     add_option(group, "lr", "AdamW's learning rate at its peak", "R")

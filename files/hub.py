@@ -41,6 +41,7 @@ from files.huggingface import (
     CONFIG,
     MERGES,
     TOKENIZER,
+    TOKENIZER_CONFIG,
     VOCAB,
     WEIGHTS,
     WEIGHTS_INDEX,
@@ -57,7 +58,7 @@ ENDPOINT = "https://huggingface.co"  # or $HF_ENDPOINT
 DEFAULT_REVISION = "main"
 
 TOKENIZERS = ((TOKENIZER,), (VOCAB, MERGES))  # either is one, and the first is preferred
-OPTIONAL = (ADDED, "tokenizer_config.json")
+OPTIONAL = (ADDED, TOKENIZER_CONFIG)
 ANOTHER_MODEL = "give a GPT-2, such as openai-community/gpt2"
 
 NOTE = "revision.json"  # in a folder: the repository and the commit that its files are of
@@ -169,7 +170,7 @@ def fetch_model(folder, name, check):
     except DownloadError as error:
         raise HubError(f"{error}; {ask_again()}") from error
     finally:
-        if not is_kept and folder.parent.name == (name or Note("", "")).repository.split("/")[0]:
+        if name and not is_kept and folder.parent.name == name.repository.split("/")[0]:
             with contextlib.suppress(OSError):  # there is something in it
                 folder.parent.rmdir()
 

@@ -77,8 +77,7 @@ FIELDS = {  # of config.json: what it is where it is missing, what it may be, an
     "scale_attn_by_inverse_layer_idx": (False, [True, False], "expected true or false"),
     "tie_word_embeddings": (True, [True, False], "expected true or false"),
 }  # reorder_and_upcast_attn is about the order in which the same numbers are computed
-
-
+READ_AS = {"F32": np.float32, "BF16": np.float32, "F16": np.float16}
 OTHER_TOKENIZERS = {
     "vocab.txt": "a WordPiece vocabulary",
     "spiece.model": "SentencePiece's vocabulary",
@@ -89,9 +88,6 @@ ONLY_BPE = "only GPT-2's byte-level BPE is done here"
 
 class UnsupportedError(FolderError):
     """A model that is sound and asks for what is not done here: one line that says what."""
-
-
-READ_AS = {"F32": np.float32, "BF16": np.float32, "F16": np.float16}
 
 
 class Config(NamedTuple):

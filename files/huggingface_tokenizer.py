@@ -136,6 +136,8 @@ def parse_tokenizer_config(text):
     named = [said.get(f"{name}_token") for name in NAMED]
     for name in ("additional_special_tokens", "extra_special_tokens"):
         more = said.get(name) or []
+        if not isinstance(more, list | dict):
+            raise FolderError(f"{name} is {more!r:.40}")
         named += more.values() if isinstance(more, dict) else more
     named = [token.get("content") if isinstance(token, dict) else token for token in named]
     return added, [token for token in named if isinstance(token, str)]

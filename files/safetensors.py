@@ -27,7 +27,7 @@ import numpy as np
 from files.whole import write_whole
 
 MAX_HEADER = 100_000_000  # bytes, says the format
-MAX_COMMAS = 1 << 19  # in the header: GPT-2 1558M's has 3,400; each can be a Python object
+MAX_COMMAS = 1 << 19  # in the header: GPT-2 1558M's has 2,500; each can stand for a Python object
 METADATA = "__metadata__"
 
 # bfloat16, the upper half of a float32, is one that NumPy does not have.

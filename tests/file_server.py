@@ -3,6 +3,7 @@
 import contextlib
 import re
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -11,6 +12,14 @@ from files.openai_folder import FILES
 from utils import ModelError, download
 
 TOO_LATE = 20  # seconds after which a test that waits for another process has failed
+
+
+def wait_until(condition):
+    """Wait for what another thread or process does, but not for ever."""
+    end = time.monotonic() + TOO_LATE
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 class Server:

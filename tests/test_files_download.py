@@ -30,6 +30,7 @@ from file_server import (
     serve,
     stall_after,
     status,
+    wait_until,
 )
 from files import download as fetching
 from files import released
@@ -837,13 +838,6 @@ def start_download(models_dir, program=PROGRAM):
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def wait_until(condition):
-    end = time.monotonic() + TOO_LATE
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_a_lock_that_was_removed_while_it_was_waited_for_is_no_lock(tmp_path, monkeypatch):

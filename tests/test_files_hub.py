@@ -19,7 +19,7 @@ import pytest
 import requests
 
 import utils
-from file_server import TOO_LATE, cut, send, serve, stall_after, status
+from file_server import TOO_LATE, cut, send, serve, stall_after, status, wait_until
 from files import download as fetching
 from files import hub
 from files.hub import DEFAULT_REVISION, NOTE, HubError, Note, parse_name
@@ -697,13 +697,6 @@ utils.find_folder(sys.argv[1], sys.argv[2])
 def start_download(models_dir):
     command = [sys.executable, "-c", PROGRAM, REPOSITORY, str(models_dir)]
     return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-
-
-def wait_until(condition):
-    end = time.monotonic() + TOO_LATE
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_killed_half_way_and_run_again_after_the_branch_has_moved(a_hub, tmp_path):

@@ -370,6 +370,7 @@ def test_tokenizers_that_are_not_gpt2s_are_refused(copied, change, words):
         ({"added_tokens_decoder": {"3": {"content": "e"}}}, "added token 'e' is also one of"),
         ({"added_tokens_decoder": {"x": {"content": "<x>"}}}, "an added token is 'x'"),
         ({"added_tokens_decoder": 3}, "added_tokens_decoder is 3"),
+        ({"extra_special_tokens": 3}, "extra_special_tokens is 3"),
     ],
 )
 @pytest.mark.parametrize("name", ["plain", "old"])
@@ -377,7 +378,8 @@ def test_what_tokenizer_config_asks_for_besides_is_refused(copied, name, change,
     folder = copied(name)
     change_json(folder / "tokenizer_config.json", **change)
     line = refuse(folder)
-    assert words in line and ("added_tokens_decoder" in change or "fetch" not in line)
+    is_damage = next(iter(change.values())) == 3 or "added_tokens_decoder" in change
+    assert words in line and (is_damage or "fetch" not in line)
 
 
 def test_an_added_token_that_is_a_word_of_the_vocabulary_is_refused(copied):
@@ -574,6 +576,20 @@ def test_a_name_that_is_right_is_not_suggested(tmp_path):
 
 def test_a_run_does_not_write_into_such_a_folder(copied, story, capsys):
     assert "already holds a model (config.json)" in run_refused(capsys, story, "--out", copied())
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+def test_values_of_any_type_in_any_field_are_one_line_at_most(copied, file):
+    folder = copied("added_tokens")
+    said = json.loads((folder / file).read_text("utf-8"))
+    names = {*said, "extra_special_tokens", "additional_special_tokens", "added_tokens_decoder"}
+    for name in sorted(names | {"pad_token", "architectures", "eos_token_id", "n_inner"}):
+        for value in (None, -1, 1.5, "x", [], {}, True, [1], [[]], [{}], {"a": 1}, {"type": []}):
+            (folder / file).write_text(json.dumps(said | {name: value}), "utf-8")
+            try:
+                load_encoder_hparams_and_params(folder)
+            except ModelError as error:
+                assert "\n" not in str(error)
 
 
 def test_damage_to_small_files_is_one_line(copied):
