@@ -11,8 +11,6 @@ must then answer "right". NOTEBOOKS_FAST=1 in the environment cuts the longest r
 
 import argparse
 import base64
-import hashlib
-import json
 import os
 import re
 import sys
@@ -26,8 +24,9 @@ try:
 except ModuleNotFoundError as error:
     sys.exit(f"run.py: {error.name} is not installed; pip install -r notebooks/requirements.txt")
 
+from checksum import checksum
+
 HERE = Path(__file__).resolve().parent
-SHARED = ("common.py", "diagram.py", "stacks.py", "tale.txt")  # what the notebooks read
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 SOLUTION = re.compile(r"<summary>Solution</summary>.*?```python\n(.*?)```", re.DOTALL)
 
@@ -105,16 +104,6 @@ def write(notebook, path):
         if cell.cell_type == "code" and "# The README shows this picture." in cell.source:
             (png,) = (output.data["image/png"] for output in cell.outputs if "data" in output)
             (HERE / "readme.png").write_bytes(base64.b64decode(png))
-
-
-def checksum(notebook):
-    """SHA-256 of all code, its outputs, and the files it reads: what the test of the committed
-    notebooks computes again."""
-    cells = [[cell.source, cell.outputs] for cell in notebook.cells if cell.cell_type == "code"]
-    digest = hashlib.sha256(json.dumps(cells, sort_keys=True).encode())
-    for name in SHARED:
-        digest.update((HERE / name).read_text("utf-8").encode())
-    return digest.hexdigest()
 
 
 def main():
