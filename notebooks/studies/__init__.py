@@ -1,0 +1,1 @@
+"""What the notebooks compute at length: trainings, counts, and results of runs that take long."""
