@@ -192,7 +192,7 @@ def poster(tokens, hparams, seen, decode):
     label(axes, width / 2, y, "ln_f: every lane to one scale", size=8.5)
     spine.vectors(y - 0.42, seen["ln_f"]["return"])
     panel(axes, spine.left, y - 1.07, spine.right - spine.left, 0.34, TOKEN, 0.2)
-    product = f"· wteᵀ [{n_embd}, {n_vocab:,}]: how well does it fit each token's row?"
+    product = f"× wteᵀ [{n_embd}, {n_vocab:,}]: how well does it fit each token's row?"
     label(axes, width / 2, y - 0.9, product, size=8.5)
     margin = [(left, top + BLOCK * n_layer + 1.1), (0.2, top + BLOCK * n_layer + 1.1)]
     margin += [(0.2, y - 0.9), (spine.left, y - 0.9)]
@@ -208,7 +208,32 @@ def poster(tokens, hparams, seen, decode):
         backgroundcolor="white",
     )
     draw_guesses(spine, y - 1.33, seen["logits"], decode, right)
+    parts = {
+        "wte": n_vocab * n_embd,
+        "wpe": n_ctx * n_embd,
+        "attention": n_layer * n_attention,
+        "feed-forward": n_layer * n_ffn,
+        "layer norms": (4 * n_layer + 2) * n_embd,
+    }
+    draw_parameters(axes, 0.4, 0.72, 3.9, parts)
     return axes
+
+
+def draw_parameters(axes, x, y, width, parts):
+    """All parameters as one bar around y, cut into parts: {part: number}."""
+    total = sum(parts.values())
+    label(axes, x, y + 0.31, f"where its {total:,} parameters are", size=8.5, align="left")
+    for part, number in parts.items():
+        share, colour = number / total, PART_COLOURS[part]
+        axes.add_patch(
+            Rectangle((x, y - 0.13), width * share, 0.26, facecolor=colour, edgecolor="white")
+        )
+        if share > 0.08:
+            ink = "white" if is_dark(colour) else INK
+            label(axes, x + width * share / 2, y, f"{share:.0%}", ink, 8, weight="bold")
+            ink = FFN_INK if colour == FFN else colour
+            label(axes, x + width * share / 2, y - 0.26, part, ink, 8)
+        x += width * share
 
 
 def aside(axes, x, y, text, align="left", colour=INK):
@@ -265,7 +290,7 @@ def draw_block(spine, layer, block, states, top, left, right, limit):
     spine.add(top - 1.31, outside, FFN)
     spine.vectors(top - 1.62, states[1])
     length = np.linalg.norm(states[1], axis=-1).mean()
-    aside(axes, spine.left - 0.06, top - 1.62, f"mean length\n{length:.0f}", "right", GREY)
+    aside(axes, spine.left - 0.06, top - 1.62, f"length {length:.0f}", "right", GREY)
 
 
 def draw_guesses(spine, y, logits, decode, right):
@@ -360,6 +385,8 @@ def ranked(losses, right, blind, most=11.0):
 
 
 PART_COLOURS = {
+    "wte": TOKEN,
+    "wpe": POSITION,
     "token table": TOKEN,
     "unembedding": TOKEN,
     "positions": POSITION,
