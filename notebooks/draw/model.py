@@ -400,8 +400,8 @@ PART_COLOURS = {
 
 
 def stacked(rows, title, left=1.9, width=8.6):
-    """Bars of 100 %, cut into parts: {name: {part: amount}}; the parts are named above the first,
-    and wherever they are new."""
+    """Bars of 100 %, cut into parts: {name: {part: amount}}; a part is named above the first bar
+    in which it is wide enough."""
     axes = canvas(width, 0.62 * len(rows) + 0.55, title)
     y, inch, named = axes.get_ylim()[1] - 0.92, width - left - 0.2, set()
     for name, parts in rows.items():
@@ -414,9 +414,9 @@ def stacked(rows, title, left=1.9, width=8.6):
                 Rectangle((x, y - 0.16), inch * share, 0.32, facecolor=colour, edgecolor="white")
             )
             ink = "white" if is_dark(colour) else INK
-            if share > 0.035:
+            if share > 0.045:
                 label(axes, x + inch * share / 2, y, f"{share:.0%}", ink, 9, weight="bold")
-            if part not in named and share > 0.035:
+            if part not in named and share > 0.055:
                 named.add(part)
                 ink = FFN_INK if colour == FFN else GREY if is_pale(colour) else colour
                 at_end = x + 0.075 * len(part) > width - 0.1
