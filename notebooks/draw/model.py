@@ -34,19 +34,19 @@ from .base import (
 N_SHOWN = 10  # features of a vector that the poster shows
 N_HIDDEN = 36  # units of a hidden layer that it shows
 FFN_INK = "#A87000"  # its orange, dark enough to be read
-LANE, BAND, BLOCK = 0.42, 0.38, 1.86  # inches: a position, a row of vectors, one block
+COLUMN, BAND, BLOCK = 0.42, 0.38, 1.86  # inches: a position, a row of vectors, one block
 
 
 class Spine:
-    """The residual stream in the middle of the poster: a lane for each position."""
+    """The residual stream in the middle of the poster: a column for each position."""
 
     def __init__(self, axes, n_seq, middle):
         self.axes, self.n_seq = axes, n_seq
-        self.left, self.right = middle - LANE * n_seq / 2, middle + LANE * n_seq / 2
-        self.xs = self.left + LANE * (np.arange(n_seq) + 0.5)
+        self.left, self.right = middle - COLUMN * n_seq / 2, middle + COLUMN * n_seq / 2
+        self.xs = self.left + COLUMN * (np.arange(n_seq) + 0.5)
 
     def vectors(self, y, values, colour=None):
-        """One state of all lanes around y: values [n_seq, n_embd], in a scale of their own."""
+        """One state of all columns around y: values [n_seq, n_embd], in a scale of their own."""
         limit = np.quantile(np.abs(values[:, :N_SHOWN]), 0.97)
         for x, vector in zip(self.xs, values, strict=True):
             self.axes.add_patch(
@@ -55,18 +55,18 @@ class Spine:
             strip(self.axes, x, y, vector[:N_SHOWN], colour, 0.24, BAND, limit=limit)
 
     def flow(self, top, bottom):
-        """The lanes as lines from top to bottom."""
+        """The columns as lines from top to bottom."""
         for x in self.xs:
             self.axes.plot([x, x], [top, bottom], color="#9A9A9A", linewidth=1.1, zorder=1)
 
     def read(self, y, to, colour=GREY):
-        """A line that every lane is read from, on its way to x = to."""
+        """A line that every column is read from, on its way to x = to."""
         far = self.right if to < self.left else self.left
         self.axes.plot(self.xs, [y] * self.n_seq, ".", color=colour, markersize=5, zorder=3)
         arrow(self.axes, (far + 0.21 * np.sign(to - far), y), (to, y), colour=colour, width=1.1)
 
     def add(self, y, start, colour):
-        """A line from x = start on, that is added to every lane."""
+        """A line from x = start on, that is added to every column."""
         near, far = sorted((self.left, self.right), key=lambda x: abs(x - start))
         self.axes.plot(
             [start, far + 0.21 * np.sign(near - far)], [y, y], color=colour, linewidth=1.6, zorder=2
@@ -134,13 +134,13 @@ def poster(tokens, hparams, seen, decode):
     """
     n_vocab, n_ctx, n_embd, _, n_layer = hparams.values()
     n_seq = len(tokens)
-    width, height = LANE * n_seq + 6.1, BLOCK * n_layer + 6.1
+    width, height = COLUMN * n_seq + 6.1, BLOCK * n_layer + 6.1
     axes = canvas(width, height)
     axes.figure.set_dpi(120)
     spine = Spine(axes, n_seq, width / 2 + 0.05)
     left, right = 0.4, width - 0.2  # the outer edges of the branches
 
-    title = "One prompt on its way through GPT-2: a lane for each token, and a guess at its end"
+    title = "One prompt on its way through GPT-2: a column for each token, and a guess at its end"
     label(axes, 0.2, height - 0.24, title, size=14, weight="bold", align="left")
     what = (
         "Every strip, map and bar is what the model computed for this prompt. Of each vector the "
@@ -150,10 +150,10 @@ def poster(tokens, hparams, seen, decode):
     label(axes, 0.2, height - 0.5, what, GREY, 8, align="left")
 
     y = height - 0.95
-    panel(axes, spine.xs[-1] - LANE / 2, 1.6, LANE, y - 1.4, VALUE, 0.13, 0, 0)
+    panel(axes, spine.xs[-1] - COLUMN / 2, 1.6, COLUMN, y - 1.4, VALUE, 0.13, 0, 0)
     for t, (x, token) in enumerate(zip(spine.xs, tokens, strict=True)):
         face = shade(VALUE, 0.45) if t == n_seq - 1 else PALE
-        chip(axes, x, y, spelled(token), face, LANE - 0.04, 0.28, size=7)
+        chip(axes, x, y, spelled(token), face, COLUMN - 0.04, 0.28, size=7)
     aside(axes, spine.left - 0.15, y, f"the prompt\nids [{n_seq}]", "right")
 
     embed = seen["embed"]
@@ -175,9 +175,9 @@ def poster(tokens, hparams, seen, decode):
     spine.flow(top + 0.1, top - BLOCK * n_layer - 1.5)
     n_attention = 4 * n_embd * (n_embd + 1)
     n_ffn = 8 * n_embd**2 + 5 * n_embd
-    what = f"lanes look at earlier lanes\n{n_attention:,} parameters a block"
+    what = f"positions look at earlier ones\n{n_attention:,} parameters a block"
     aside(axes, left + 0.1, top + 0.27, what, "left", ATTENTION)
-    what = f"each lane on its own\n{n_ffn:,} parameters a block"
+    what = f"each position on its own\n{n_ffn:,} parameters a block"
     aside(axes, right - 1.9, top + 0.27, what, "left", FFN_INK)
     for dy, way in ((0, "read"), (0.26, "add")):
         aside(axes, spine.right + 0.06, top - 0.16 - dy, way, "left", GREY)
@@ -189,7 +189,7 @@ def poster(tokens, hparams, seen, decode):
 
     y = top - 0.12
     panel(axes, spine.left, y - 0.13, spine.right - spine.left, 0.26, NORM, 0.25)
-    label(axes, width / 2, y, "ln_f: every lane to one scale", size=8.5)
+    label(axes, width / 2, y, "ln_f: every position to one scale", size=8.5)
     spine.vectors(y - 0.42, seen["ln_f"]["return"])
     panel(axes, spine.left, y - 1.07, spine.right - spine.left, 0.34, TOKEN, 0.2)
     product = f"× wteᵀ [{n_embd}, {n_vocab:,}]: how well does it fit each token's row?"
@@ -294,7 +294,7 @@ def draw_block(spine, layer, block, states, top, left, right, limit):
 
 
 def draw_guesses(spine, y, logits, decode, right):
-    """At the end of each lane the likeliest next token, and of the last one the best few."""
+    """At each position the likeliest next token, and of the last one the best few."""
     axes = spine.axes
     shares = np.exp(logits - logits.max(axis=-1, keepdims=True))
     shares /= shares.sum(axis=-1, keepdims=True)
@@ -302,10 +302,17 @@ def draw_guesses(spine, y, logits, decode, right):
         best = int(share.argmax())
         arrow(axes, (x, y + 0.25), (x, y + 0.13), colour=INK, width=1, head=7)
         chip(
-            axes, x, y, spelled(decode(best)), shade(VALUE, share[best]), LANE - 0.04, 0.26, size=7
+            axes,
+            x,
+            y,
+            spelled(decode(best)),
+            shade(VALUE, share[best]),
+            COLUMN - 0.04,
+            0.26,
+            size=7,
         )
         label(axes, x, y - 0.22, f"{share[best]:.0%}", GREY, 7)
-    aside(axes, spine.left - 0.15, y, "the likeliest next token,\nof each lane", "right")
+    aside(axes, spine.left - 0.15, y, "the likeliest next token,\nat each position", "right")
     x, bottom = spine.xs[-1] - 1.0, y - 0.7
     arrow(axes, (spine.xs[-1], y - 0.33), (spine.xs[-1], bottom + 0.13), width=1, head=7)
     longest = (right - x) / shares[-1].max() * 0.8
@@ -314,12 +321,12 @@ def draw_guesses(spine, y, logits, decode, right):
         label(axes, x - 0.06, y_bar, spelled(decode(int(token))), size=8, align="right", mono=True)
         axes.add_patch(Rectangle((x, y_bar - 0.07), longest * share, 0.14, facecolor=VALUE))
         label(axes, x + longest * share + 0.06, y_bar, f"{share:.0%}", size=8, align="left")
-    what = "what comes next?\nthe end of the last lane,\nas shares of 100 %"
+    what = "what comes next?\nat the last position,\nas shares of 100 %"
     aside(axes, x - 1.0, bottom - 0.4, what, "right")
 
 
 def guesses(tokens, best, shares):
-    """Each token, and below it what the lane before it had guessed.
+    """Each token, and below it what the position before it had guessed.
 
     best    [n_seq], str: the likeliest next token at each position
     shares  [n_seq]: how likely
@@ -328,9 +335,9 @@ def guesses(tokens, best, shares):
     axes = canvas(left + step * (len(tokens) + 1) + 0.15, 1.75)
     xs = left + step * (np.arange(len(tokens) + 1) + 0.5)
     hits = sum(a == b for a, b in zip(tokens[1:], best, strict=False))
-    title = f"What each lane expects next: {hits} of {len(tokens) - 1} are what was written"
+    title = f"What each position expects next: {hits} of {len(tokens) - 1} are what was written"
     label(axes, 0.1, 1.57, title, size=11, weight="bold", align="left")
-    for name, y in (("the prompt", 1.1), ("guessed one lane before", 0.5)):
+    for name, y in (("the prompt", 1.1), ("guessed one position before", 0.5)):
         label(axes, 0.1, y, name, align="left")
     for t, token in enumerate(tokens):
         chip(axes, xs[t], 1.1, spelled(token), PALE, step - 0.06, size=7.5)

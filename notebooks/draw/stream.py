@@ -257,9 +257,7 @@ def step_axis(axes, depths):
 def steps_to_learn(results, depths, shown):
     """Steps until the task is learned, by depth, each way at its best learning rate; the ways'
     diagrams beside it. shown: the names of ways."""
-    _, (axes, icons) = plt.subplots(
-        1, 2, figsize=(8.8, 3.9), gridspec_kw={"width_ratios": [3, 2]}
-    )
+    _, (axes, icons) = plt.subplots(1, 2, figsize=(8.8, 3.9), gridspec_kw={"width_ratios": [3, 2]})
     for way in shown:
         medians = [
             dots(axes, i, list(best_steps(results, way=way, n_layer=n, start="1/√n_in", weight=1.0)
