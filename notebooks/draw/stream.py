@@ -237,7 +237,7 @@ def dots(axes, x, steps, colour):
     """One mark a seed: a dot where it was solved, a hollow triangle at the top where it was not;
     returns the median, in which what was not solved counts as LIMIT."""
     for i, value in enumerate(steps):
-        at = x + 0.06 * (i - (len(steps) - 1) / 2)
+        at = x + 0.05 * (i - (len(steps) - 1) / 2)
         if value is None:
             axes.plot(at, LIMIT * 1.12, "^", color=colour, fillstyle="none", markersize=6)
         else:
@@ -254,19 +254,31 @@ def step_axis(axes, depths):
     axes.text(-0.35, LIMIT * 1.12, "△ not learned", color=GREY, fontsize=8, va="center")
 
 
+def curve(axes, results, depths, wanted, colour, name, shift):
+    """Steps to learn by depth, of the runs that are as wanted, named where they last learned."""
+    found = [list(best_steps(results, n_layer=n, **wanted).values()) for n in depths]
+    medians = [dots(axes, i + shift, steps, colour) for i, steps in enumerate(found)]
+    axes.plot(np.arange(len(depths)) + shift, medians, color=colour, linewidth=2)
+    last = max((i for i, median in enumerate(medians) if median < LIMIT), default=0)
+    at_end = last == len(depths) - 1
+    axes.text(
+        last + shift + (0.2 if at_end else -0.12),
+        medians[last],
+        name,
+        color=colour,
+        va="center",
+        ha="left" if at_end else "right",
+        weight="bold",
+    )
+
+
 def steps_to_learn(results, depths, shown):
     """Steps until the task is learned, by depth, each way at its best learning rate; the ways'
     diagrams beside it. shown: the names of ways."""
     _, (axes, icons) = plt.subplots(1, 2, figsize=(8.8, 3.9), gridspec_kw={"width_ratios": [3, 2]})
-    for way in shown:
-        medians = [
-            dots(axes, i, list(best_steps(results, way=way, n_layer=n, start="1/√n_in", weight=1.0)
-                               .values()), WAY_COLOURS[way])
-            for i, n in enumerate(depths)
-        ]  # fmt: skip
-        axes.plot(range(len(depths)), medians, color=WAY_COLOURS[way], linewidth=2)
-        axes.text(len(depths) - 0.9, medians[-1], way, color=WAY_COLOURS[way], va="center",
-                  weight="bold", clip_on=False)  # fmt: skip
+    for shift, way in zip((-0.1, 0.0, 0.1), shown, strict=True):
+        wanted = dict(way=way, start="1/√n_in", weight=1.0)
+        curve(axes, results, depths, wanted, WAY_COLOURS[way], way, shift)
     step_axis(axes, depths)
     axes.set(xlabel="layers", xlim=(-0.4, len(depths) + 0.4))
     icons.set(xlim=(0, 1.7 * len(shown)), ylim=(0, 3.2), aspect="equal")
@@ -280,8 +292,8 @@ def steps_to_learn(results, depths, shown):
 def rates_and_depths(results, depths, rates, shown, start="1/√n_in"):
     """For each way a table, depths by learning rates: the median steps to learn, hatched where most
     seeds did not."""
-    axes = canvas(0.75 + (0.62 * len(rates) + 0.35) * len(shown), 0.3 * len(depths) + 1.25)
-    top = 0.3 * len(depths) + 0.6
+    axes = canvas(0.75 + (0.62 * len(rates) + 0.35) * len(shown), 0.3 * len(depths) + 1.05)
+    top = 0.3 * len(depths) + 0.4
     for block, way in enumerate(shown):
         left = 0.75 + (0.62 * len(rates) + 0.35) * block
         label(axes, left + 0.31 * len(rates), top + 0.42, way, WAY_COLOURS[way], weight="bold")
@@ -297,7 +309,7 @@ def rates_and_depths(results, depths, rates, shown, start="1/√n_in"):
                 cell(axes, left + 0.62 * j, top - 0.3 * (i + 1), np.median(found or [np.nan]))
     for i, n_layer in enumerate(depths):
         label(axes, 0.68, top - 0.3 * (i + 0.5), f"{n_layer} layers", GREY, 8, align="right")
-    label(axes, 0.1, 0.2, "columns: the learning rate; numbers: steps to learn; hatched: not "
+    label(axes, 0.1, 0.15, "columns: the learning rate; numbers: steps to learn; hatched: not "
           f"within {LIMIT:,}", GREY, 8, align="left")  # fmt: skip
     return axes
 
@@ -321,8 +333,6 @@ def alike(results):
     _, axes = plt.subplots(figsize=(7.6, 3.9))
     kinds = sorted({(r["way"], r["n_layer"], r["start"], r["weight"]) for r in results}, key=str)
     for way, n_layer, start, weight in kinds:
-        if way in ("no residual", "neither"):
-            continue
         wanted = dict(way=way, n_layer=n_layer, start=start, weight=weight)
         for seed, steps in best_steps(results, **wanted).items():
             (x,) = {r["unlike"] for r in results
@@ -342,13 +352,9 @@ def alike(results):
 def variants(results, depths, kinds):
     """Steps to learn by depth for several kinds of one way: kinds {label: (colour, wanted)}."""
     _, axes = plt.subplots(figsize=(7.4, 3.6))
-    for name, (colour, wanted) in kinds.items():
-        medians = [
-            dots(axes, i, list(best_steps(results, n_layer=n, **wanted).values()), colour)
-            for i, n in enumerate(depths)
-        ]
-        axes.plot(range(len(depths)), medians, color=colour, linewidth=2)
-        axes.text(len(depths) - 0.9, medians[-1], name, color=colour, va="center", weight="bold")
+    shifts = np.linspace(-0.12, 0.12, len(kinds))
+    for shift, (name, (colour, wanted)) in zip(shifts, kinds.items(), strict=True):
+        curve(axes, results, depths, wanted, colour, name, shift)
     step_axis(axes, depths)
     axes.set(xlabel="layers", xlim=(-0.4, len(depths) + 0.5))
     return axes
