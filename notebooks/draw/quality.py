@@ -107,7 +107,7 @@ def surprises(rows, title=None):
         for i, token in enumerate(tokens):
             x = 0.2 + step * (i + 0.5)
             face = colour_of(nats[i - 1]) if i else PALE
-            chip(axes, x, y, spelled(token), face, width=step - 0.05, size=7)
+            chip(axes, x, y, spelled(token), face, width=step - 0.04, size=6.7)
             if i == 0:
                 continue
             high = tall * nats[i - 1] / largest
@@ -123,7 +123,7 @@ def given(p):
         return f"{100 * p:.0f} %"
     if p >= 0.0095:
         return f"{100 * p:.1f} %"
-    return f"1 in {1 / p:,.0f}" if p > 1e-6 else f"1 in {1 / p:.0e}".replace("e+0", "e")
+    return f"1 in {1 / p:,.0f}" if p > 1e-6 else "< 1 in 10⁶"
 
 
 def ladder(names, nats, title, colours=None):
