@@ -1,6 +1,6 @@
 """The pictures of the notebooks: `base` has what all are made of, and each subject its module."""
 
-from . import attention, base, embeddings, model, stream, tokens
+from . import attention, base, embeddings, model, quality, sampling, stream, tokens
 from .base import bars, canvas, heatmap, text
 
 __all__ = [
@@ -11,6 +11,8 @@ __all__ = [
     "embeddings",
     "heatmap",
     "model",
+    "quality",
+    "sampling",
     "stream",
     "text",
     "tokens",
