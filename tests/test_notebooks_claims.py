@@ -47,7 +47,7 @@ def test_every_section_occurs(article):
     for section in SECTIONS[article].split():
         chapter = section.partition(".")[0]
         table = part.partition(f"## {article} {chapter} ")[2].partition("\n## ")[0]
-        assert re.search(rf"\b{re.escape(section)}\b", table), f"{article} {section}"
+        assert re.search(rf"\b{re.escape(section)}(?!\d)", table), f"{article} {section}"
 
 
 @pytest.mark.parametrize("article", SECTIONS)
