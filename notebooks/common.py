@@ -14,6 +14,7 @@ for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
 import copy
+import functools
 import inspect
 import itertools
 import math
@@ -40,6 +41,7 @@ __all__ = [
     "check",
     "copy",
     "draw",
+    "functools",
     "gpt2_numpy",
     "itertools",
     "math",

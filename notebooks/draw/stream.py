@@ -215,10 +215,19 @@ def gradients_at_the_start(sizes):
     for way, values in sizes.items():
         for line in values:
             axes.semilogy(np.maximum(line, 1e-22), color=WAY_COLOURS[way], linewidth=1, alpha=0.75)
-    axes.set(xlim=(0, last), xlabel="sublayers from the bottom", ylabel="size of ∂loss/∂x (log)")
-    return figure, axes
+    names = ("no layer norm", 3, 1e17, GREEN), ("neither", 3, 1e-9, GREY)
+    for name, x, y, colour in (*names, ("with a layer norm: four ways", 50, 1e3, BLUE)):
+        axes.text(x, y, name, color=colour, weight="bold", va="center")
+    axes.set(
+        xlim=(0, last),
+        xlabel="← the gradient comes from the top (right): sublayers from the bottom",
+        ylabel="size of ∂loss/∂x (log)",
+        title="A layer norm keeps its size, wherever it stands",
+    )
+    return figure
 
 
+FROM_DARK_TO_LIGHT = ("#7A4B00", "#B87700", ORANGE, "#F2C76B")
 LIMIT = 1500  # steps after which a run of the study is given up
 
 
@@ -254,33 +263,38 @@ def step_axis(axes, depths):
     axes.text(-0.35, LIMIT * 1.12, "△ not learned", color=GREY, fontsize=8, va="center")
 
 
-def curve(axes, results, depths, wanted, colour, name, shift):
-    """Steps to learn by depth, of the runs that are as wanted, named where they last learned."""
-    found = [list(best_steps(results, n_layer=n, **wanted).values()) for n in depths]
-    medians = [dots(axes, i + shift, steps, colour) for i, steps in enumerate(found)]
-    axes.plot(np.arange(len(depths)) + shift, medians, color=colour, linewidth=2)
-    last = max((i for i, median in enumerate(medians) if median < LIMIT), default=0)
-    at_end = last == len(depths) - 1
-    axes.text(
-        last + shift + (0.2 if at_end else -0.12),
-        medians[last],
-        name,
-        color=colour,
-        va="center",
-        ha="left" if at_end else "right",
-        weight="bold",
-    )
+def curves(axes, results, depths, kinds):
+    """Steps to learn by depth, a curve for each of the kinds {name: (colour, wanted)}, named at its
+    end, or where it last learned."""
+    ends = []
+    shifts = np.linspace(-0.1, 0.1, len(kinds))
+    for shift, (name, (colour, wanted)) in zip(shifts, kinds.items(), strict=True):
+        found = [list(best_steps(results, n_layer=n, **wanted).values()) for n in depths]
+        medians = [dots(axes, i + shift, steps, colour) for i, steps in enumerate(found)]
+        axes.plot(np.arange(len(depths)) + shift, medians, color=colour, linewidth=2)
+        last = max((i for i, median in enumerate(medians) if median < LIMIT), default=0)
+        style = dict(color=colour, weight="bold", va="center")
+        if last == len(depths) - 1:
+            ends.append((medians[last], name, style))
+        elif last == 0:
+            axes.text(0.22 + shift, 0.8 * medians[0], name, ha="left", **style)
+        else:
+            axes.text(last + shift - 0.12, medians[last], name, ha="right", **style)
+    at = 0.0
+    for median, name, style in sorted(ends, key=lambda end: end[0]):
+        at = max(median, 1.22 * at)  # no name upon another
+        axes.text(len(depths) - 0.75, at, name, ha="left", **style)
 
 
 def steps_to_learn(results, depths, shown):
     """Steps until the task is learned, by depth, each way at its best learning rate; the ways'
     diagrams beside it. shown: the names of ways."""
     _, (axes, icons) = plt.subplots(1, 2, figsize=(8.8, 3.9), gridspec_kw={"width_ratios": [3, 2]})
-    for shift, way in zip((-0.1, 0.0, 0.1), shown, strict=True):
-        wanted = dict(way=way, start="1/√n_in", weight=1.0)
-        curve(axes, results, depths, wanted, WAY_COLOURS[way], way, shift)
+    kinds = {way: (WAY_COLOURS[way], dict(way=way, start="1/√n_in", weight=1.0)) for way in shown}
+    curves(axes, results, depths, kinds)
     step_axis(axes, depths)
-    axes.set(xlabel="layers", xlim=(-0.4, len(depths) + 0.4))
+    axes.set(xlabel="layers", xlim=(-0.4, len(depths) + 0.3))
+    axes.set_title("Pre-LN learns as fast with many layers as with two")
     icons.set(xlim=(0, 1.7 * len(shown)), ylim=(0, 3.2), aspect="equal")
     icons.axis("off")
     for i, way in enumerate(shown):
@@ -352,9 +366,7 @@ def alike(results):
 def variants(results, depths, kinds):
     """Steps to learn by depth for several kinds of one way: kinds {label: (colour, wanted)}."""
     _, axes = plt.subplots(figsize=(7.4, 3.6))
-    shifts = np.linspace(-0.12, 0.12, len(kinds))
-    for shift, (name, (colour, wanted)) in zip(shifts, kinds.items(), strict=True):
-        curve(axes, results, depths, wanted, colour, name, shift)
+    curves(axes, results, depths, kinds)
     step_axis(axes, depths)
     axes.set(xlabel="layers", xlim=(-0.4, len(depths) + 0.5))
     return axes
