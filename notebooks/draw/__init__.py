@@ -1,6 +1,6 @@
 """The pictures of the notebooks: `base` has what all are made of, and each subject its module."""
 
-from . import attention, base, embeddings, model, quality, sampling, stream, tokens
+from . import attention, base, embeddings, heads, model, quality, sampling, stream, tokens
 from .base import bars, canvas, heatmap, text
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "base",
     "canvas",
     "embeddings",
+    "heads",
     "heatmap",
     "model",
     "quality",

@@ -1,5 +1,5 @@
 """What the notebooks compute at length: trainings, counts, and results of runs that take long."""
 
-from . import joining, model, quality, sampling
+from . import heads, joining, model, quality, sampling
 
-__all__ = ["joining", "model", "quality", "sampling"]
+__all__ = ["heads", "joining", "model", "quality", "sampling"]
