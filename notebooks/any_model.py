@@ -46,8 +46,8 @@ def show_neighbours(encoder, params, word, n=6):
 
 
 def head_habits(ids, params, n_head):
-    """{habit: [n_layer, n_head]}: the share of each head's weight on the token before, on itself and
-    on the first token, over one text; and on what followed, in random tokens that come twice."""
+    """{habit: [n_layer, n_head]}: the share of each head's weight on the token before, on itself
+    and on the first token of a text; and on what followed, in random tokens that come twice."""
     weights = weights_of(ids, params, n_head)  # [n_layer, n_head, n_seq, n_seq]
     t = np.arange(1, len(ids))
     random = np.random.default_rng(0).integers(0, len(params["wte"]), len(ids) // 2)
