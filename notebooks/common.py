@@ -24,6 +24,7 @@ import draw
 import matplotlib.pyplot as plt
 import measure
 import numpy as np
+import studies
 
 import backward
 import encoder as bpe
@@ -47,6 +48,7 @@ __all__ = [
     "plt",
     "python_manual",
     "source",
+    "studies",
     "swapped",
     "tale",
     "time",

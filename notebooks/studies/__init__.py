@@ -1,0 +1,5 @@
+"""What the notebooks compute at length: trainings, counts, and results of runs that take long."""
+
+from . import backprop, bugs, gradient_checks
+
+__all__ = ["backprop", "bugs", "gradient_checks"]
