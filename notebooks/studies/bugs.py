@@ -66,6 +66,8 @@ NAMES = [RIGHT, *(bug.name for bug in BUGS)]
 @contextlib.contextmanager
 def planted(name):
     """with planted(name): the code has the bug of this name; the right code has none."""
+    if name not in NAMES:
+        raise ValueError(f"there is no bug {name!r}")
     with contextlib.ExitStack() as stack:
         for bug in BUGS:
             if bug.name == name:
