@@ -1,10 +1,11 @@
 """The pictures of the notebooks: `base` has what all are made of, and each subject its module."""
 
-from . import attention, base, embeddings, heads, model, quality, sampling, stream, tokens
+from . import attention, backprop, base, embeddings, heads, model, quality, sampling, stream, tokens
 from .base import bars, canvas, heatmap, text
 
 __all__ = [
     "attention",
+    "backprop",
     "bars",
     "base",
     "canvas",

@@ -1,5 +1,14 @@
 """What the notebooks compute at length: trainings, counts, and results of runs that take long."""
 
-from . import heads, joining, model, quality, sampling
+from . import backprop, bugs, gradient_checks, heads, joining, model, quality, sampling
 
-__all__ = ["heads", "joining", "model", "quality", "sampling"]
+__all__ = [
+    "backprop",
+    "bugs",
+    "gradient_checks",
+    "heads",
+    "joining",
+    "model",
+    "quality",
+    "sampling",
+]
