@@ -173,7 +173,7 @@ def plain(source):
     source = re.sub(r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$", "", source, flags=re.DOTALL)
     source = re.sub(r"\]\([^)]*\)|arXiv:[\d.]+|https?://\S+", "", source)
     source = re.sub(rf"(?i)({PLACES})(,? (and |to )?\d+(\.\d+)*)+", "", source)
-    source = re.sub(r"(?:et al\.|[A-Z][a-z]+),? (?:19|20)\d\d|\((?:19|20)\d\d\)", "", source)
+    source = re.sub(r"(?:et al\.|[A-Z][a-z]+|of),? (?:19|20)\d\d|\((?:19|20)\d\d\)", "", source)
     return re.sub(r"(?m)^#+ .*$|^\d+\. |\(\d\)", "", source)
 
 
