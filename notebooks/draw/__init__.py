@@ -1,6 +1,18 @@
 """The pictures of the notebooks: `base` has what all are made of, and each subject its module."""
 
-from . import attention, backprop, base, embeddings, heads, model, quality, sampling, stream, tokens
+from . import (
+    attention,
+    backprop,
+    base,
+    embeddings,
+    heads,
+    model,
+    quality,
+    sampling,
+    stream,
+    tokens,
+    training,
+)
 from .base import bars, canvas, heatmap, text
 
 __all__ = [
@@ -18,4 +30,5 @@ __all__ = [
     "stream",
     "text",
     "tokens",
+    "training",
 ]

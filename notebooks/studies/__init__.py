@@ -1,6 +1,6 @@
 """What the notebooks compute at length: trainings, counts, and results of runs that take long."""
 
-from . import backprop, bugs, gradient_checks, heads, joining, model, quality, sampling
+from . import backprop, bugs, gradient_checks, heads, joining, model, quality, sampling, training
 
 __all__ = [
     "backprop",
@@ -11,4 +11,5 @@ __all__ = [
     "model",
     "quality",
     "sampling",
+    "training",
 ]
