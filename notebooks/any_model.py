@@ -67,11 +67,11 @@ def weights_of(ids, params, n_head):
 
 
 def show_heads(ids, params, n_head, n=4):
-    print(f"heads, layer.head, with most of their weight on ... ({len(ids)} tokens of a tale)")
+    print(f"heads with most of their weight on ... ({len(ids)} tokens of a tale)")
     for habit, values in head_habits(ids, params, n_head).items():
         order = np.argsort(-values, axis=None)[:n]
         best = (np.unravel_index(i, values.shape) for i in order)
-        print(f"  {habit:26}", *(f"{i}.{h} {100 * values[i, h]:3.0f} %  " for i, h in best))
+        print(f"  {habit:26}", *(f"L{i}H{h} {100 * values[i, h]:3.0f} %  " for i, h in best))
 
 
 def show_stream(encoder, params, n_head, text):

@@ -54,10 +54,10 @@ def prose_of(cells):
 
 
 def paragraphs(cells):
-    """The paragraphs of the prose, without formulas, code and tables."""
+    """The paragraphs of the prose, and the items of its lists, without formulas, code, tables."""
     for source in prose_of(cells):
         source = re.sub(r"```.*?```", "", source, flags=re.DOTALL)
-        for paragraph in re.split(r"\n\s*\n", source):
+        for paragraph in re.split(r"\n\s*\n|\n(?=- )", source):
             if not re.match(r"\s*(\||\$\$)", paragraph):
                 yield paragraph
 

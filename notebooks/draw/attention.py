@@ -103,9 +103,12 @@ def all_queries(tokens, scores, weights):
     """Scores and weights [n_seq, n_seq] of one head, a row for each query."""
     hidden = ~np.tri(len(tokens), dtype=bool)
     names = [spelled(token) for token in tokens]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.4, 4.6), sharey=True)
-    heatmap(left, scores, "scores: q kᵀ / √d", names, names, signed=True, hidden=hidden)
-    heatmap(right, weights, "weights: softmax of each row", names, names, 1.0, hidden=hidden)
+    rows = [f"{name} {t:2}" for t, name in enumerate(names)]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.8, 4.4), sharey=True)
+    image = heatmap(left, scores, "scores: q kᵀ / √d", rows, names, signed=True, hidden=hidden)
+    figure.colorbar(image, ax=left, shrink=0.7, label="score (red: large)")
+    image = heatmap(right, weights, "weights: softmax of each row", rows, names, 1.0, hidden=hidden)
+    figure.colorbar(image, ax=right, shrink=0.7, label="share")
     left.set(ylabel="position that asks (query)", xlabel="position that is asked (key)")
     right.set(xlabel="position that is asked (key)")
     return figure

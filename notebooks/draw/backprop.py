@@ -380,9 +380,9 @@ def errors(by_tensor):
     axes.semilogy(values, "o", color=GRADIENT, markersize=5)
     tensor_axis(axes, by_tensor)
     axes.set(ylim=(1e-13, 10), ylabel="relative error", xlim=(-0.7, len(values) - 0.3))
-    axes.axhspan(1e-3, 10, color=shade(RED, 0.15), linewidth=0)
+    axes.axhspan(1e-6, 10, color=shade(RED, 0.15), linewidth=0)
     axes.text(
-        len(values) / 2, 1e-1, "where a wrong formula shows", ha="center", va="center", color=RED
+        len(values) / 2, 1e-2, "where a wrong formula shows", ha="center", va="center", color=RED
     )
     axes.grid(axis="x", visible=False)
     axes.set_title(f"All {len(values)} gradients agree with finite differences", pad=20)

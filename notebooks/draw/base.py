@@ -317,7 +317,9 @@ def bars(
         colour = GREEN if row == right else colour
         label(axes, start - 0.08, y, name, align="right")
         axes.add_patch(Rectangle((start, y - 0.1), inch * value, 0.2, facecolor=colour))
-        label(axes, start + inch * value + 0.06, y, f"{value:.{digits}f}{unit}", align="left")
+        ground = dict(facecolor="white", edgecolor="none", pad=0.8)
+        number = f"{value:.{digits}f}{unit}"
+        label(axes, start + inch * value + 0.06, y, number, align="left", bbox=ground)
     if mark:
         x = start + inch * mark[0]
         axes.plot([x, x], [0.3, height - 0.42], "--", color=GREY, linewidth=1, zorder=0)

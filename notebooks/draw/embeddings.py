@@ -133,8 +133,12 @@ def groups(points, words, title):
     palette = dict(zip(words, (BLUE, RED, GREEN, PURPLE, ORANGE), strict=False))
     colours = [palette[group] for group, members in words.items() for _ in members]
     sizes = np.array([(0.085 * len(name), 0.165) for name in names])
-    for at, name, colour in zip(apart(places, sizes), names, colours, strict=True):
-        label(axes, *at, name, colour, 10)
+    above = places + np.array([0.0, 0.13])  # a dot, and its word above
+    for dot, at, name, colour in zip(places, apart(above, sizes), names, colours, strict=True):
+        axes.plot(*dot, "o", color=colour, markersize=3.5)
+        axes.plot(*zip(dot, at, strict=True), color=colour, linewidth=0.5, alpha=0.6)
+        ground = dict(facecolor="white", edgecolor="none", pad=0.3, alpha=0.75)
+        label(axes, *at, name, colour, 10, bbox=ground)
     for row, (group, colour) in enumerate(palette.items()):
         label(
             axes, wide - 0.1, 0.2 * (len(palette) - row), group, colour, 9, "right", weight="bold"

@@ -28,8 +28,8 @@ from .base import (
 
 
 def name(head):
-    """(4, 1) is written 4.1: layer 4, head 1."""
-    return f"{head[0]}.{head[1]}"
+    """(4, 1) is written L4H1: layer 4, head 1."""
+    return f"L{head[0]}H{head[1]}"
 
 
 def poster(maps, tokens, large):
@@ -42,9 +42,10 @@ def poster(maps, tokens, large):
     step, side = 1.0, 0.92
     left = 0.75
     beside = left + step * n_head + 0.95
-    big = min(2.0, (step * n_layer + 0.55) / len(large) - 0.34)
-    axes = canvas(beside + big + 1.05, step * n_layer + 1.05)
-    top = step * n_layer + 0.62
+    big = 1.85
+    high = max(step * n_layer, (big + 0.4) * len(large))
+    axes = canvas(beside + big + 1.4, high + 1.05)
+    top = high + 0.62
 
     def draw_map(head, x, y, size):
         """With its upper left corner at x, y."""
@@ -64,7 +65,7 @@ def poster(maps, tokens, large):
     for h in range(n_head):
         label(axes, left + step * h + side / 2, top + 0.16, f"head {h}", GREY)
     for row, (head, what) in enumerate(large.items()):
-        y = top - (big + 0.34) * row
+        y = top - (big + 0.4) * row
         label(axes, beside, y + 0.14, f"{name(head)}: {what}", RED, 9, "left", weight="bold")
         place = draw_map(head, beside, y, big)
         names = [spelled(token) for token in tokens]
@@ -72,7 +73,7 @@ def poster(maps, tokens, large):
         if row == len(large) - 1:
             place.xaxis.set_ticks(range(n_seq), names, family="monospace", fontsize=6.5)
             place.tick_params(axis="x", rotation=90)
-    scale_of_shares(axes, beside + big + 0.3, top - big / 2)
+    scale_of_shares(axes, beside + big + 0.45, top - big / 2 - 0.2)
     return axes
 
 

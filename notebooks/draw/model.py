@@ -406,9 +406,9 @@ PART_COLOURS = {
 }
 
 
-def stacked(rows, title, left=1.9, width=8.6):
+def stacked(rows, title, left=1.9, width=8.6, name_all=False):
     """Bars of 100 %, cut into parts: {name: {part: amount}}; a part is named above the first bar
-    in which it is wide enough."""
+    in which it is wide enough, or, if name_all, above all of them."""
     axes = canvas(width, 0.62 * len(rows) + 0.55, title)
     y, inch, named = axes.get_ylim()[1] - 0.92, width - left - 0.2, set()
     for name, parts in rows.items():
@@ -423,7 +423,7 @@ def stacked(rows, title, left=1.9, width=8.6):
             ink = "white" if is_dark(colour) else INK
             if share > 0.045:
                 label(axes, x + inch * share / 2, y, f"{share:.0%}", ink, 9, weight="bold")
-            if part not in named and share > 0.055:
+            if (name_all or part not in named) and share > 0.055:
                 named.add(part)
                 ink = FFN_INK if colour == FFN else GREY if is_pale(colour) else colour
                 at_end = x + 0.075 * len(part) > width - 0.1

@@ -266,9 +266,11 @@ def draws(names, expected, found, n_draws):
     axes.bar(xs, 100 * expected, color=shade(TOKEN, 0.45), width=0.8)
     error = 2 * np.sqrt(expected * (1 - expected) / n_draws)
     axes.errorbar(xs, 100 * found, yerr=100 * error, fmt="o", color=INK, ms=4, lw=1.3)
-    axes.set_xticks(xs, [spelled(name) for name in names], family="monospace", fontsize=9)
+    axes.set_xticks(
+        xs, [spelled(name) for name in names], family="monospace", fontsize=9, rotation=30
+    )
     axes.set(
-        ylabel="%",
+        ylabel="% of the draws",
         title=f"{n_draws:,} draws (dots) fall as the bent line says (bars)",
     )
     axes.grid(False, axis="x")

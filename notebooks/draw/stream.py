@@ -133,6 +133,7 @@ def who_writes(names, added, lengths):
         weight="bold",
     )  # fmt: skip
     axes.set(ylabel="length of the vector", xlim=(-0.6, len(names) + 0.7))
+    axes.set_title("How long the stream is, and how much each sublayer adds")
     axes.tick_params(axis="x", length=0, labelsize=8)
     axes.grid(axis="x", visible=False)
     return figure
@@ -155,6 +156,7 @@ def lens(tokens, targets, rows, guesses, probabilities):
             )
     axes.tick_params(axis="x", rotation=0, top=True, labeltop=True, bottom=False, labelbottom=False)
     axes.set_xlabel("green: the word that really comes next")
+    axes.set_title("What each position would say next, read after each block", pad=22)
     return figure
 
 
@@ -215,14 +217,14 @@ def gradients_at_the_start(sizes):
     for way, values in sizes.items():
         for line in values:
             axes.semilogy(np.maximum(line, 1e-22), color=WAY_COLOURS[way], linewidth=1, alpha=0.75)
-    names = ("no layer norm", 3, 1e17, GREEN), ("neither", 3, 1e-9, GREY)
-    for name, x, y, colour in (*names, ("with a layer norm: four ways", 50, 1e3, BLUE)):
+    names = ("no layer norm", 3, 1e16, GREEN), ("neither", 3, 1e-9, GREY)
+    for name, x, y, colour in (*names, ("with a layer norm: four ways", 3, 1e4, INK)):
         axes.text(x, y, name, color=colour, weight="bold", va="center")
     axes.set(
         xlim=(0, last),
-        xlabel="← the gradient comes from the top (right): sublayers from the bottom",
+        xlabel="sublayer, counted from the bottom (the gradient runs from right to left)",
         ylabel="size of ∂loss/∂x (log)",
-        title="A layer norm keeps its size, wherever it stands",
+        title="With a layer norm, wherever it stands, the gradient keeps its size",
     )
     return figure
 
@@ -342,20 +344,30 @@ def cell(axes, x, y, steps):
 
 
 def alike(results):
-    """Each kind of model as one mark a seed: how unlike its positions were at the top before
-    training, and how long it took to learn at its best rate."""
+    """Each kind of model as one mark a seed, the larger the deeper: how unlike its positions were
+    at the top before training, and how long it took to learn at its best rate."""
     _, axes = plt.subplots(figsize=(7.6, 3.9))
     kinds = sorted({(r["way"], r["n_layer"], r["start"], r["weight"]) for r in results}, key=str)
     for way, n_layer, start, weight in kinds:
+        if weight != 1.0:
+            continue
         wanted = dict(way=way, n_layer=n_layer, start=start, weight=weight)
         for seed, steps in best_steps(results, **wanted).items():
             (x,) = {r["unlike"] for r in results
                     if r["seed"] == seed and all(r[k] == v for k, v in wanted.items())}  # fmt: skip
             mark = "^" if steps is None else "o"
             axes.plot(max(x, 1e-8), LIMIT * 1.12 if steps is None else steps, mark,
-                      color=WAY_COLOURS[way], markersize=5,
+                      color=WAY_COLOURS[way], markersize=2 + 1.1 * np.log2(n_layer),
                       fillstyle="none" if steps is None else "full", alpha=0.8)  # fmt: skip
-    axes.set(xscale="log", xlabel="how much the positions differ at the top, before training (log)")
+    for i, (way, colour) in enumerate(WAY_COLOURS.items()):
+        axes.text(
+            0.02, 0.62 - 0.075 * i, way, color=colour, weight="bold", transform=axes.transAxes
+        )
+    axes.text(0.02, 0.1, "large marks: many layers", color=GREY, transform=axes.transAxes)
+    axes.set_xlabel(
+        "how much the positions differ at the top, before training (log; at least 1e-8)"
+    )
+    axes.set_xscale("log")
     axes.set(yscale="log", ylim=(55, LIMIT * 1.4), ylabel="steps to learn, best rate (log)")
     axes.set_yticks([100, 200, 500, LIMIT], ["100", "200", "500", f"{LIMIT:,}"])
     axes.minorticks_off()
