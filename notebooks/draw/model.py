@@ -413,7 +413,7 @@ def stacked(rows, title, left=1.9, width=8.6, name_all=False):
     y, inch, named = axes.get_ylim()[1] - 0.92, width - left - 0.2, set()
     for name, parts in rows.items():
         label(axes, left - 0.1, y, name, align="right", linespacing=1.25)
-        x, total = left, sum(parts.values())
+        x, total, free = left, sum(parts.values()), left  # where there is room for a name
         for part, amount in parts.items():
             share = amount / total
             colour = PART_COLOURS[part]
@@ -427,7 +427,8 @@ def stacked(rows, title, left=1.9, width=8.6, name_all=False):
                 named.add(part)
                 ink = FFN_INK if colour == FFN else GREY if is_pale(colour) else colour
                 at_end = x + 0.075 * len(part) > width - 0.1
-                x_name = left + inch if at_end else x + 0.02
+                x_name = left + inch if at_end else max(x + 0.02, free)
+                free = x_name + 0.066 * len(part) + 0.1
                 label(axes, x_name, y + 0.26, part, ink, 8, align="right" if at_end else "left")
             x += inch * share
         y -= 0.62
