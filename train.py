@@ -110,25 +110,34 @@ def count_windows(n_ids, n_seq):
 def share_out(
     params, ids, targets, n_head, n_micro, dropout=0.0, seed=(), workers=map, n_workers=1
 ):
-    """`loss_and_gradients` of a batch, by n_workers at once, n_micro sequences at a time.
+    """`loss_and_gradients` of a batch, by n_workers at once, n_micro sequences at a time. workers:
+    `map`, or that of `thread_map`."""
+
+    def part(start):
+        rows = slice(start, start + n_micro)
+        rng = [*seed, start, 1]  # 1 is for dropout, so that nothing else draws the same
+        return loss_and_gradients(
+            params, ids[rows], targets[rows], n_head, dropout, rng, n_tokens=ids.size
+        )
+
+    return add_up(part, range(0, len(ids), n_micro), workers, n_workers)
+
+
+def add_up(part, starts, workers=map, n_workers=1):
+    """The sums of part(start), a loss and gradients, over all starts of a batch's parts.
 
     Each worker, a thread, goes through its own share of the batch and adds up the gradients (NumPy
     lets threads compute side by side). Sums are always taken in the same order, since rounding
-    would tell the difference. workers: `map`, or that of `thread_map`.
+    would tell the difference.
     """
-    starts = range(0, len(ids), n_micro)
 
     def work(worker):
-        loss, gradients = 0.0, None
+        total, gradients = 0.0, None
         for start in starts[worker::n_workers]:
-            rows = slice(start, start + n_micro)
-            rng = [*seed, start, 1]  # 1 is for dropout, so that nothing else draws the same
-            part, added = loss_and_gradients(
-                params, ids[rows], targets[rows], n_head, dropout, rng, n_tokens=ids.size
-            )
-            loss += part
+            loss, added = part(start)
+            total += loss
             gradients = added if gradients is None else add_gradients(gradients, added)
-        return loss, gradients
+        return total, gradients
 
     shares = list(workers(work, range(min(n_workers, len(starts)))))
     loss = sum(loss for loss, _ in shares)
@@ -268,16 +277,23 @@ def orthogonalize(matrix, n_steps=5):
     # speed: NumPy computes half of a product with its own transpose, and copies the other half.
 
 
-def split_hidden(tree):
-    """A tree like params in two, as views of its arrays: the matrices inside the blocks, a list, in
-    which c_attn is three, for queries, keys and values; and the rest, a tree."""
-    hidden, rest = [], [tree["wte"], tree["wpe"], tree["ln_f"]]
-    for block in tree["blocks"]:
-        attn, mlp = block["attn"], block["mlp"]
-        linears = [attn["c_attn"], attn["c_proj"], mlp["c_fc"], mlp["c_proj"]]
-        w_qkv, *others = [linear["w"] for linear in linears]
-        hidden += [*np.split(w_qkv, 3, axis=-1), *others]
-        rest += [block["ln_1"], block["ln_2"], *(linear["b"] for linear in linears)]
+# Matrices that lie side by side in one: queries, keys, values; keys, values; an LSTM's gates.
+N_SIDE_BY_SIDE = {"c_attn": 3, "c_kv": 2, "c_x": 4, "c_h": 4}
+
+
+def split_hidden(tree, scopes=()):
+    """A tree of parameters in two lists, as views of its arrays: the matrices inside its "blocks",
+    in which c_attn is three, for queries, keys and values; and the rest. scopes: the names on the
+    way to it."""
+    if not isinstance(tree, dict | list):
+        if "blocks" not in scopes or tree.ndim < 2:
+            return [], [tree]
+        return np.split(tree, N_SIDE_BY_SIDE.get(scopes[-2], 1), axis=-1), []
+    hidden, rest = [], []
+    for name in sorted(tree) if isinstance(tree, dict) else range(len(tree)):
+        inner = split_hidden(tree[name], (*scopes, name))
+        hidden += inner[0]
+        rest += inner[1]
     return hidden, rest
 
 
@@ -321,15 +337,26 @@ def train(params, ids, n_head, settings, moments=None, first_step=0):
     loss or the gradient is not a finite number, nothing is changed: DivergedError.
     """
     s = settings
+
+    def differentiate(step, workers):
+        inputs, targets = batch(ids, s.n_seq, s.batch_size, step, s.seed)
+        seed = [s.seed, step]
+        return share_out(
+            params, inputs, targets, n_head, s.micro_batch, s.dropout, seed, workers, s.threads
+        )
+
+    return descend(params, differentiate, settings, moments, first_step)
+
+
+def descend(params, differentiate, settings, moments=None, first_step=0):
+    """The steps of `train`, for any tree of parameters and any loss: differentiate(step, workers)
+    is the loss of a step's batch and its gradients, nested like params."""
+    s = settings
     if moments is None:
         moments = new_moments(params)
     with thread_map(s.threads) as workers:
         for step in range(first_step, s.n_steps):
-            inputs, targets = batch(ids, s.n_seq, s.batch_size, step, s.seed)
-            seed = [s.seed, step]
-            loss, gradients = share_out(
-                params, inputs, targets, n_head, s.micro_batch, s.dropout, seed, workers, s.threads
-            )
+            loss, gradients = differentiate(step, workers)
             norm = clip_gradients(gradients, s.clip)
             check_finite(step, loss=loss, gradient=norm)
             lr = learning_rate(step, s.n_steps, s.lr, s.warmup, s.final_lr)

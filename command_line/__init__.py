@@ -38,7 +38,7 @@ pace.py          how many threads BLAS should have just now
 import sys
 
 VERSION = "1.0.0"
-OURS = "backward command_line encoder files gpt2_numpy look_inside train utils".split()
+OURS = "backward command_line encoder files gpt2_numpy look_inside stacks train utils".split()
 
 
 def start(program):

@@ -12,7 +12,8 @@ import numpy as np
 
 from encoder import bytes_to_unicode
 from files.tf_checkpoint import write_checkpoint
-from files.tree_names import unflatten
+from files.tree_names import flatten, unflatten
+from utils import tree_map
 
 FIXTURES = Path(__file__).parent / "fixtures"
 HPARAMS = {"n_vocab": 260, "n_ctx": 8, "n_embd": 32, "n_head": 4, "n_layer": 2}
@@ -87,6 +88,63 @@ def assert_close(ours, exact, tolerance=1e-5):
     """Equal up to float32 rounding, measured against the largest number around."""
     assert ours.shape == exact.shape
     assert np.max(np.abs(ours - exact)) <= tolerance * np.max(np.abs(exact))
+
+
+def derivative(function, array, direction, step=1e-3):
+    """d/ds function() where array moves along direction, by five points: exact but for O(step⁴)."""
+    original = array.copy()
+
+    def at(s):
+        array[...] = original + s * step * direction
+        return function()
+
+    slope = (8 * (at(1) - at(-1)) - (at(2) - at(-2))) / (12 * step)
+    array[...] = original
+    return slope
+
+
+def assert_gradients(loss, arrays, gradients, tolerance=1e-7):
+    """Along random directions, the gradients, nested like the float64 arrays, are the derivatives
+    of loss() by finite differences; and they are as large, of the same type and as many."""
+    rng, gradients = np.random.default_rng(0), flatten(gradients)
+    assert flatten(arrays).keys() == gradients.keys()
+    for name, array in flatten(arrays).items():
+        gradient = gradients[name]
+        assert gradient.shape == array.shape and gradient.dtype == array.dtype == np.float64, name
+        direction = rng.standard_normal(array.shape)
+        expected = derivative(loss, array, direction, step=1e-4)
+        assert abs(np.sum(gradient * direction) - expected) < tolerance * max(1, abs(expected)), (
+            name
+        )
+
+
+def stir(params, dtype=np.float32, seed=0):
+    """The parameters with random numbers added, large enough that every part of a model matters."""
+    rng = np.random.default_rng(seed)
+    return tree_map(lambda p: (p + 0.4 * rng.standard_normal(p.shape)).astype(dtype), params)
+
+
+def stacks_golden(name, dtype=np.float32):
+    """A golden file of make_stacks.py: its answers, its parameters and its gradients, nested."""
+    answers = dict(np.load(FIXTURES / f"stacks_{name}.npz"))
+    trees = []
+    for kind in ("params/", "gradients/"):
+        names = [key for key in answers if key.startswith(kind)]
+        named = {key.removeprefix(kind): answers.pop(key).astype(dtype) for key in names}
+        trees.append(unflatten(named))
+    for key, array in answers.items():
+        answers[key] = array.astype(dtype) if array.dtype.kind == "f" else array
+    return answers, *trees
+
+
+def assert_all_close(ours, exact):
+    """`assert_close` for each leaf of two trees of one nesting, and their names."""
+    ours, exact = flatten(ours), flatten(exact)
+    assert ours.keys() == exact.keys()
+    for name, array in ours.items():
+        assert array.shape == exact[name].shape and array.dtype == exact[name].dtype, name
+        difference = np.max(np.abs(array - exact[name]))
+        assert difference <= 1e-5 * np.max(np.abs(exact[name])), name
 
 
 class Killed(BaseException):

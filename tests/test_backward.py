@@ -28,7 +28,7 @@ from backward import (
 from files.tf_names import name_tensors
 from files.tree_names import flatten
 from gpt2_numpy import GPT2Error, causal_mask, embed, gpt2, linear, log_probs
-from helpers import FIXTURES, GOLDEN, golden
+from helpers import FIXTURES, GOLDEN, derivative, golden
 from look_inside import trace
 from utils import leaves, tree_map
 
@@ -78,19 +78,6 @@ def test_the_paired_forward_pass_gives_the_models_logits_to_the_last_bit(name, n
     for batch in (ids, ids[0], ids[:, None]):
         logits, _ = gpt2_vjp(batch, **params, n_head=n_head)
         assert np.array_equal(logits, gpt2(batch, **params, n_head=n_head))
-
-
-def derivative(function, array, direction, step=1e-3):
-    """d/ds function() where array moves along direction, by five points: exact but for O(step⁴)."""
-    original = array.copy()
-
-    def at(s):
-        array[...] = original + s * step * direction
-        return function()
-
-    slope = (8 * (at(1) - at(-1)) - (at(2) - at(-2))) / (12 * step)
-    array[...] = original
-    return slope
 
 
 PAIRS = {

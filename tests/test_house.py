@@ -17,6 +17,7 @@ OURS = {
     "files",
     "gpt2_numpy",
     "look_inside",
+    "stacks",
     "train",
     "utils",
 }
@@ -29,6 +30,7 @@ MAY_IMPORT = {
     "encoder.py": {"regex"},
     "utils.py": {"numpy", "encoder", "files"},
     "train.py": {"numpy", "backward", "gpt2_numpy", "utils"},
+    "stacks": {"numpy", "backward", "gpt2_numpy", "train", "stacks"},
     "files": {"numpy", "requests", "tqdm", "urllib3", "files"},
     "command_line": {"numpy", "tqdm", *OURS},
 }
