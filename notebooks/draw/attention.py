@@ -70,7 +70,7 @@ def one_query(tokens, t, q, k, v, scores, weights):
     for y, name, colour in ((y_key, "keys", KEY), (y_value, "values", VALUE)):
         label(axes, xs[-1] + 0.35, y, name, colour, align="left", weight="bold")
     if t + 1 < n_seq:
-        label(axes, xs[t + 1 :].mean(), y_score, "not yet written", GREY, 8, zorder=6)
+        label(axes, xs[t + 1 :].mean(), y_score, "hidden by the mask", GREY, 8, zorder=6)
     for y, name, what in (
         (y_key, "1  one query\n    meets all keys", f"{N_SHOWN} of {d_head} numbers"),
         (y_score, "2  scores", "q · k / √d"),
@@ -182,9 +182,11 @@ def sharpness(rows, titles):
     return figure
 
 
-def by_hand(steps, marked=None):
-    """Small matrices in a row, step after step: [(name, [n, m], digits)]."""
-    marked = marked or {}
+def by_hand(beginnings, steps, marked=None):
+    """Small matrices in a row, [(name, [n, m], digits)]: what one begins with, and then step after
+    step."""
+    marked, n_beginnings = marked or {}, len(beginnings)
+    steps = [*beginnings, *steps]
     wide = [0.46 * np.atleast_2d(values).shape[1] for _, values, _ in steps]
     axes = canvas(sum(wide) + 0.55 * len(steps) + 0.2, 1.55)
     x = 0.2
@@ -199,7 +201,7 @@ def by_hand(steps, marked=None):
             cell=(0.46, 0.3),
             marked=marked.get(name, ()),
         )
-        if step + 1 < len(steps):
+        if n_beginnings <= step < len(steps) - 1:
             arrow(axes, (edge + 0.12, 0.75), (edge + 0.42, 0.75), colour=GREY)
         x = edge + 0.55
     return axes

@@ -8,12 +8,13 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 
-# Okabe and Ito's colours, which readers with any colour vision can tell apart.
+# Okabe and Ito's colours, which readers with any colour vision can tell apart; their vermilion a
+# little redder, so that it can be called red.
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY = (
     "#0072B2",
     "#E69F00",
     "#009E73",
-    "#D55E00",
+    "#C8321F",
     "#CC79A7",
     "#56B4E9",
 )

@@ -276,7 +276,8 @@ def draw_block(spine, layer, block, states, top, left, right, limit):
     label(
         axes, outside + 0.1, top - 0.2, f"feed-forward {layer}", FFN_INK, 9, "left", weight="bold"
     )
-    label(axes, right - 0.1, top - 0.2, f"[{n_seq}, {hidden.shape[-1]}]", GREY, 7, "right")
+    shape = f"{N_HIDDEN} of [{n_seq}, {hidden.shape[-1]}]"
+    label(axes, right - 0.1, top - 0.2, shape, GREY, 7, "right")
     thumbnail(axes, outside + 0.1, top - 1.64, wide - 0.2, 1.28, hidden[:, :N_HIDDEN], limit)
 
     spine.read(top - 0.16, inside)

@@ -192,7 +192,7 @@ def repetition(n_copies, itself, others, between, gain):
     left.set(
         xlabel="copies before it",
         ylabel="nats per token of a sentence",
-        title="What was said once is expected",
+        title="A copy in front makes a sentence cheaper",
     )
     means, errors = gain
     xs = np.arange(len(between))

@@ -137,7 +137,9 @@ def ways(names, shares, bent, marks=None):
     marks   {name: a number from 0 to 1}: where on the old line a mark stands
     """
     step, left, right = 1.08, 1.62, 9.35
-    title = "Temperature stretches all pieces; top-k and top-p cut, and stretch what is left"
+    title = (
+        "Temperature stretches some and shrinks others; top-k and top-p cut, and stretch the rest"
+    )
     axes = canvas(9.6, step * len(bent) + 1.15, title)
     top = step * len(bent) + 0.42
     n_vocab, wide = len(shares), right - left
@@ -422,8 +424,12 @@ def writers(names, nats, repeated, distinct=None, real=None):
     figure, panels = plt.subplots(1, 2, figsize=(9.4, 0.42 * len(names) + 1.15), sharey=True)
     rng = np.random.default_rng(0)
     columns = (
-        (nats, "nats per token, under the model", "The likeliest text …"),
-        (100 * np.asarray(repeated), "% of three words in a row said before", "… is not typical"),
+        (nats, "nats per token, under the model", "Searched text is likelier …"),
+        (
+            100 * np.asarray(repeated),
+            "% of three words in a row said before",
+            "… and repeats itself",
+        ),
     )
     for axes, (values, name, title) in zip(panels, columns, strict=True):
         for row, points in enumerate(values):

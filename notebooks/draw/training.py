@@ -194,7 +194,7 @@ def singular_values(before, after):
     figure, axes = plt.subplots(figsize=(6.6, 3))
     for values, name, colour in (
         (before, "the gradient", ADAMW),
-        (after, "made orthogonal, nearly", MUON),
+        (after, "after Muon's step", MUON),
     ):
         axes.plot(np.arange(1, len(values) + 1), values, color=colour, linewidth=2)
         middle = len(values) // 3
@@ -253,7 +253,9 @@ def first_learned(at, losses, distances, yardsticks):
         right.plot(x[nearest], values[nearest], "o", color=colours[name], markersize=11,
                    fillstyle="none")  # fmt: skip
         direct(right, x[0], values[0], name, colours[name], dy=9)
-    right.set(title="It is nearest to each of them in turn (circles)", ylabel="distance (nats)")
+    right.set(
+        title="It is nearest to each of them in turn (circles)", ylabel="KL divergence (nats)"
+    )
     right.set(ylim=(0, 1.12 * max(max(values) for values in distances.values())))
     for axes in (left, right):
         axes.set(xscale="log", xlabel="step")

@@ -21,11 +21,11 @@ SMALL_WORDS = set("the a an and of to in he she it was had that his her him".spl
 
 def kinds(tokens):
     """Of each token after the first: "small word", "other word" (or its beginning), "rest of a
-    word", "sign, line break"; tokens are str."""
+    word", "punctuation"; tokens are str."""
     found = []
     for before, token in itertools.pairwise(tokens):
         if not token.strip()[:1].isalpha():
-            found.append("sign, line break")
+            found.append("punctuation")
         elif token[0].isalpha() and before[-1].isalpha():
             found.append("rest of a word")
         else:
