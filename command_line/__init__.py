@@ -25,6 +25,7 @@ log.py           log.jsonl
 progress.py      the progress bar, and the lines above it
 signals.py       Ctrl-C and its like while training
 
+explore.py       what `python -m explorer` does: a prompt on its way through the code
 convert.py       what `python -m files.convert` does: a model as another kind of folder
 
 launch.py        from the first import to the exit status
@@ -38,11 +39,13 @@ pace.py          how many threads BLAS should have just now
 import sys
 
 VERSION = "1.0.0"
-OURS = "backward command_line encoder files gpt2_numpy look_inside stacks train utils".split()
+OURS = (
+    "backward command_line encoder explorer files gpt2_numpy look_inside stacks train utils".split()
+)
 
 
 def start(program):
-    """Run "generate", "train" or "convert" from this folder; return its exit status."""
+    """Run "generate", "train", "convert" or "explore" from this folder; return its exit status."""
     try:
         forget_namesakes()
         from command_line.launch import launch

@@ -20,11 +20,17 @@ from command_line.errors import (
 from files.messages import one_line
 
 OLDEST_PYTHON = (3, 11)
-PROGRAMS = {"generate": "gpt2_numpy.py", "train": "train.py", "convert": "files.convert"}
+PROGRAMS = {
+    "generate": "gpt2_numpy.py",
+    "train": "train.py",
+    "convert": "files.convert",
+    "explore": "explorer",
+}
 PACKAGES = {  # numpy.random is imported by NumPy only when it is used
     "generate": ("numpy", "numpy.random", "regex"),
     "train": ("numpy", "numpy.random", "regex", "tqdm"),
     "convert": ("numpy", "regex"),
+    "explore": ("numpy", "regex"),
 }
 
 

@@ -46,6 +46,10 @@ def whole_or_zero(text):
     return check(read_int(text), lambda value: value >= 0, "a whole number from 0 on")
 
 
+def port(text):
+    return check(int(text), lambda value: 0 <= value < 2**16, "a port, 0 to 65535")
+
+
 def above_zero(text):
     return check(float(text), lambda value: 0 < value < math.inf, "a number above 0")
 

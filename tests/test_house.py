@@ -14,6 +14,7 @@ OURS = {
     "backward",
     "command_line",
     "encoder",
+    "explorer",
     "files",
     "gpt2_numpy",
     "look_inside",
@@ -22,7 +23,7 @@ OURS = {
     "utils",
 }
 
-PROGRAMS = ["gpt2_numpy.py", "train.py", "files/convert.py"]
+PROGRAMS = ["gpt2_numpy.py", "train.py", "files/convert.py", "explorer/__main__.py"]
 MAY_IMPORT = {
     "gpt2_numpy.py": {"numpy"},
     "backward.py": {"numpy", "gpt2_numpy"},
@@ -31,6 +32,7 @@ MAY_IMPORT = {
     "utils.py": {"numpy", "encoder", "files"},
     "train.py": {"numpy", "backward", "gpt2_numpy", "utils"},
     "stacks": {"numpy", "backward", "gpt2_numpy", "train", "stacks"},
+    "explorer": {"numpy", "backward", "gpt2_numpy", "look_inside", "explorer"},
     "files": {"numpy", "requests", "tqdm", "urllib3", "files"},
     "command_line": {"numpy", "tqdm", *OURS},
 }
