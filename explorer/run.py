@@ -1,7 +1,7 @@
 """A prompt's way through the code, as the page asks for it: calls, steps, and numbered values."""
 
 import ast
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -23,14 +23,15 @@ class Value:
 
 @dataclass
 class Run:
-    """One forward pass. uses holds for each call {(statement, name, is_after): ids of values, one
-    for each time that the statement ran}."""
+    """One forward pass. uses holds for each call {(statement, name, is_after): numbers of values,
+    one for each time that the statement ran}; leaves, those of formulas that were asked for."""
 
     ids: np.ndarray
     logits: np.ndarray
     steps: object
     values: list
     uses: list
+    leaves: dict = field(default_factory=dict)
 
 
 def make_run(ids, params, n_head, hparams):

@@ -32,16 +32,15 @@ class Line:
         self.variables = self.call.before[k]
 
     def evaluate(self, node):
-        """The value of a part of the line that calls none of the model's functions."""
+        """The value of a part of the line, of the model's own source, that calls none of its
+        functions."""
         code = compile(ast.Expression(node), "<line>", "eval")
         return eval(code, vars(gpt2_numpy), self.variables)
 
     def called(self, node):
         """What a call of one of the model's functions in this line returned."""
-        calls = list(model_calls(self.statement))
-        return self.run.steps.calls[
-            children(self.run, self.index, self.k)[calls.index(node)]
-        ].returned
+        among = list(model_calls(self.statement)).index(node)
+        return self.run.steps.calls[children(self.run, self.index, self.k)[among]].returned
 
 
 def explain(run, number):
@@ -71,8 +70,7 @@ def explain(run, number):
             continue
         name, terms = run.values[current].maker[2], has_terms(run, current) is not None
         lines.append({"name": name, "value": current, "parts": parts, "terms": terms})
-        own = [n for n in leaves if is_made_in(run, n, maker[0])]
-        wanted += own
+        wanted += [leaf for leaf in leaves if is_made_in(run, leaf, maker[0])]
     return {"lines": lines}
 
 
@@ -99,6 +97,13 @@ def strip_reshape(node):
 
 def list_leaves(line, number):
     """The arrays of a line's formula, as pairs of syntax tree and array; None where it is none."""
+    known = line.run.leaves
+    if number not in known:
+        known[number] = find_leaves(line, number)
+    return known[number]
+
+
+def find_leaves(line, number):
     statement = line.statement
     if not isinstance(statement, ast.Assign | ast.Return):
         return None

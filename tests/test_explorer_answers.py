@@ -118,6 +118,11 @@ def test_every_answer_goes_into_json(answers, ids):
             json.dumps(answers.answer(question, {"ids": one}), allow_nan=False)
 
 
+def test_tokens_need_not_wait_for_a_run(answers):
+    with answers.lock:
+        assert len(answers.answer("tokens", {"text": "hhh"})["ids"]) == 3
+
+
 def test_gradients_are_of_the_token_that_follows_or_of_the_likeliest(answers, model, ids):
     first = answers.answer("gradients", {"ids": ids, "position": 0})
     assert first["target"] == ids[1] and not first["is_guess"]

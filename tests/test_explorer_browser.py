@@ -238,6 +238,16 @@ def test_thumbnails_of_all_heads_lead_to_each(page, model):
     assert abs(number(shown.removesuffix("%")) - 100 * mean[4, 1]) < 0.06
 
 
+def test_the_head_that_looks_most_at_the_token_before_is_named(page, model):
+    blocks = trace(model[0].encode(PROMPT), model[2], model[1]["n_head"])["blocks"]
+    weights = np.array([block["attention"]["weights"] for block in blocks])
+    before = np.diagonal(weights, -1, axis1=-2, axis2=-1)[..., 1:].mean(axis=-1)  # from position 2
+    layer, head = np.unravel_index(before.argmax(), before.shape)
+    show_tab(page, "attention")
+    said = f"the token before: layer {layer}, head {head} ({percent(before.max())})"
+    assert said in page.text("#panel")
+
+
 def test_lines_of_the_chosen_token_lead_to_what_it_looks_at(page, model):
     ids = model[0].encode(PROMPT)
     show_tab(page, "attention")
@@ -477,6 +487,13 @@ def test_a_page_of_390_pixels(browser, url):
     open_name(page, "gelu", "tanh = ", "tanh", is_after=True)
     assert page.run("document.querySelector('#side').getBoundingClientRect().height") > 300
     assert page.complaints() == []
+
+
+def test_no_view_is_wider_than_the_window(page):
+    type_prompt(page, 3 * PROMPT)
+    for tab in TABS:
+        show_tab(page, tab)
+        assert page.run("document.documentElement.scrollWidth") == 1280, tab
 
 
 def test_nothing_jumps_when_another_array_comes(page):

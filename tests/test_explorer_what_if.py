@@ -29,27 +29,29 @@ def run_with(params, ids=IDS, **functions):
         return gpt2(ids, **params, n_head=3)
 
 
-def run_by_hand(params, head=None, sublayer=None, residual=True):
-    """The forward pass written down once more, with a head (layer, head) or a sublayer ("mha" or
-    "ffn", layer) left out, or without its residual connections."""
-    x = params["wte"][IDS] + params["wpe"][: len(IDS)]
+def without_head(head):
+    """Attention of which one head gives nothing."""
+
+    def function(q, k, v, mask=None):
+        heads = attention(q, k, v, mask)
+        heads[head] = 0.0
+        return heads
+
+    return function
+
+
+def run_by_hand(params, head=None, off=None, residual=True):
+    """The forward pass written down once more: without a head (layer, head), without what a
+    sublayer (layer, function) adds, or without residual connections."""
+    x, mask = params["wte"][IDS] + params["wpe"][: len(IDS)], causal_mask(len(IDS))
     for i, layer in enumerate(params["blocks"]):
-        off = {name: np.zeros_like(a) for name, a in layer["attn"]["c_proj"].items()}
-        off = None if sublayer != ("mha", i) else off
-        normed = layer_norm(x, **layer["ln_1"])
-
-        def without(q, k, v, mask, i=i):
-            y = attention(q, k, v, mask)
-            if head is not None and head[0] == i:
-                y[head[1]] = 0.0
-            return y
-
-        with mock.patch.object(gpt2_numpy, "attention", without):
-            added = mha(normed, **layer["attn"], n_head=3, mask=causal_mask(len(IDS)))
-        added = 0.0 * added if off else added
+        ours = without_head(head[1]) if head and head[0] == i else attention
+        with mock.patch.object(gpt2_numpy, "attention", ours):
+            added = mha(layer_norm(x, **layer["ln_1"]), **layer["attn"], n_head=3, mask=mask)
+        added = 0.0 * added if off == (i, mha) else added
         x = x + added if residual else added
         added = ffn(layer_norm(x, **layer["ln_2"]), **layer["mlp"])
-        added = 0.0 * added if sublayer == ("ffn", i) else added
+        added = 0.0 * added if off == (i, ffn) else added
         x = x + added if residual else added
     return layer_norm(x, **params["ln_f"]) @ params["wte"].T
 
@@ -64,11 +66,10 @@ def test_a_head_off(params):
     assert_close(ours, run_by_hand(params, head=(1, 2)))
 
 
-@pytest.mark.parametrize(("kind", "name"), [("attention", "mha"), ("ffn", "ffn")])
-def test_a_sublayer_off(params, kind, name):
-    assert_close(
-        logits_of(params, {"kind": kind, "layer": 0}), run_by_hand(params, sublayer=(name, 0))
-    )
+@pytest.mark.parametrize(("kind", "function"), [("attention", mha), ("ffn", ffn)])
+def test_a_sublayer_off(params, kind, function):
+    ours = logits_of(params, {"kind": kind, "layer": 0})
+    assert_close(ours, run_by_hand(params, off=(0, function)))
 
 
 def test_no_layer_norm(params):

@@ -59,6 +59,7 @@ function thumbnails(weights, isHidden, habits) {
   return make("div", { class: "scroller", tabindex: -1 }, rows);
 }
 
+const PLACES = { previous: "the token before", itself: "the token itself", first: "the first token" };
 const HABITS = { previous: "before", itself: "itself", first: "first" };
 
 // Where a head looks most, of the places that are the same for every token.
@@ -71,7 +72,12 @@ function strongest(habits, layer, head, side) {
 function habitsOf(habits) {
   if (!habits.first) return null;
   const share = (name) => percent(habits[name][state.layer][state.head]);
-  return make("p", { class: "habits" }, `Layer ${state.layer}, head ${state.head}, on average: ${share("previous")} at the token before, ${share("itself")} at itself, ${share("first")} at the first.`);
+  const most = Object.keys(HABITS).map((name) => {
+    const all = habits[name].flatMap((heads, layer) => heads.map((value, head) => ({ value, layer, head })));
+    const best = all.reduce((a, b) => (a.value >= b.value ? a : b));
+    return `${PLACES[name]}: layer ${best.layer}, head ${best.head} (${percent(best.value)})`;
+  });
+  return make("div", {}, make("p", {}, `Of all heads, these look most at ${most.join("; at ")}.`), make("p", { class: "habits" }, `Layer ${state.layer}, head ${state.head}, on average: ${share("previous")} at the token before, ${share("itself")} at itself, ${share("first")} at the first.`));
 }
 
 function controls() {

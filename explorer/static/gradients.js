@@ -5,7 +5,7 @@ import { ask } from "./ask.js";
 import { state, tokenAt, tokenOf } from "./state.js";
 import { picture } from "./picture.js";
 
-const DECADES = 3; // powers of ten from white to the darkest colour
+const DECADES = 3; // powers of ten from white to the strongest colour
 
 export async function drawGradients(panel, isCurrent) {
   const answer = await ask("gradients", { ids: state.ids, position: state.position });
@@ -14,7 +14,7 @@ export async function drawGradients(panel, isCurrent) {
   const whose = answer.is_guess ? "what the model thinks likeliest, as nothing follows yet" : "the token that follows";
   fill(panel, make("h2", {}, "How the loss at ", make("code", {}, spelled(tokenAt(state.position))), " runs back"),
     make("p", {}, `The loss is −ln p(“${target}”) = ${written(Number(answer.loss.toFixed(3)))} nats; “${target}” is ${whose}. `),
-    make("p", { class: "quiet" }, "The size of ∂loss/∂x, x being the residual stream: a row is a state of it, the last one on top; a column is a position. The darker, the larger, on a logarithmic scale; later positions (hatched) have no part in this loss."),
+    make("p", { class: "quiet" }, "The size of ∂loss/∂x, x being the residual stream: a row is a state of it, the last one on top; a column is a position. The stronger the colour, the larger, on a logarithmic scale; later positions (hatched) have no part in this loss."),
     heat(answer), make("h3", {}, "With and without residual connections"), lineChart(answer),
     make("p", { class: "quiet" }, "All positions together, on a logarithmic scale, from the output (left) back to the embeddings (right). Without residual connections the gradient must pass through every sublayer. (The weights are those of the model that was trained with them.)"));
 }

@@ -8,7 +8,7 @@ import { bar } from "./opened.js";
 
 const settings = { temperature: 0.8, topK: 40, topP: 1 };
 const N_SHOWN = 14;
-const MOST_SURPRISE = 12; // bits, the darkest colour
+const MOST_SURPRISE = 12; // bits, the strongest colour
 
 // What `sample` in gpt2_numpy.py draws from: [{id, p}], the likeliest first. Temperature divides
 // the logits, then only the topK best stay, then the fewest that together reach topP.
@@ -107,6 +107,6 @@ function surprise() {
       style: ground ? { background: css(ground), color: inkOn(ground) } : {}, onclick: () => change({ position: i }) }, spelled(tokenAt(i)));
   });
   const mean = bits.length ? bits.reduce((a, b) => a + b, 0) / bits.length : null;
-  const note = mean === null ? "One token alone: nothing was predicted yet." : `${written(Number(mean.toFixed(2)))} bits a token on average; the darker, the less the model had expected it.`;
+  const note = mean === null ? "One token alone: nothing was predicted yet." : `${written(Number(mean.toFixed(2)))} bits a token on average; the stronger the colour, the less the model had expected it.`;
   return make("div", {}, make("p", { class: "text" }, pieces), make("p", { class: "quiet" }, note));
 }

@@ -12,7 +12,7 @@ export async function drawStream(panel, isCurrent) {
   if (!isCurrent()) return;
   const token = spelled(tokenAt(state.position));
   fill(panel, make("h2", {}, "What it would say, layer by layer"),
-    make("p", { class: "quiet" }, "The logit lens: each state of the stream, put through ln_f and wte.T as if the model ended there. The darker, the surer; framed in green: the token that really follows."),
+    make("p", { class: "quiet" }, "The logit lens: each state of the stream, put through ln_f and wte.T as if the model ended there. The stronger the colour, the surer; framed in green: the token that really follows."),
     lensTable(lens),
     make("h2", {}, "The residual stream of ", make("code", {}, token)),
     make("p", { class: "quiet" }, "Its length, and what each sublayer adds: along its direction (negative: against it) and across."),

@@ -22,7 +22,8 @@ export function forgetChanges() {
 
 export async function drawWhatIf(panel, isCurrent) {
   const result = make("div", { class: "result", role: "status" });
-  fill(panel, make("h2", {}, "What if …"), switches(), result);
+  const how = writtenWith ? `One switch at a time in this file; ${writtenWith.command} lets them add up.` : "Switches add up.";
+  fill(panel, make("h2", {}, "What if …"), make("p", { class: "quiet" }, how), switches(), result);
   await compareWith(result, isCurrent);
 }
 
@@ -57,6 +58,8 @@ function switches() {
 }
 
 function nameOf(one) {
+  const everywhere = EVERYWHERE.find(([kind]) => kind === one.kind);
+  if (everywhere) return everywhere[1];
   if (one.kind === "token") return `token ${one.position} is “${spelled(tokenOf(one.id))}”`;
   return one.kind === "head" ? `layer ${one.layer}, head ${one.head} off` : `layer ${one.layer}, ${one.kind} off`;
 }
@@ -109,9 +112,11 @@ function comparison(answer) {
         make("span", { class: "bar attention", style: { width: `${100 * after}%` } })),
       make("span", { class: "bar-text two" }, make("span", { class: "quiet" }, percent(before)), make("span", {}, percent(after))));
   });
-  return make("div", {}, make("h3", {}, "After ", make("code", {}, spelled(tokenAt(p))), ": ",
+  const isBlindToMask = changes.some((one) => one.kind === "mask") && p + 1 === state.ids.length;
+  return make("div", {}, make("h3", {}, `With ${changes.map(nameOf).join(" and ")}, after `, make("code", {}, spelled(tokenAt(p))), ": ",
     make("span", { class: "moved" }, percent(answer.moved[p])), " of the probability went elsewhere"),
-    make("p", { class: "quiet key-to" }, make("span", { class: "dot norm" }), "as it was ", make("span", { class: "dot attention" }), "with the change"), rows);
+    make("p", { class: "quiet key-to" }, make("span", { class: "dot norm" }), "as it was ", make("span", { class: "dot attention" }), "with the change"),
+    isBlindToMask ? make("p", { class: "quiet" }, "The last token sees everything anyway: what changes for it comes through the earlier ones, which now see later tokens.") : null, rows);
 }
 
 function moved(answer) {
